@@ -1,0 +1,313 @@
+"""Cards: strict TOML → frozen objects with a content hash.
+
+A task card names a generator, its parameters, the levels a score is measured against and the
+protocols a model may be trained under. A baseline card names a model, its configuration and recipe.
+Every problem of a card is reported at once, with the file and the key.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from multistep_bench.errors import CardError, NotFound
+
+TASK_ID = r"^[a-z0-9_]+-v[0-9]+$"
+DEFAULT_TASK = "two_step_digits-v1"
+DEFAULT_PROTOCOL = "quick"
+
+
+class Strict(BaseModel):
+    """A frozen record that knows all its keys and converts nothing silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Protocol(Strict):
+    """How every model is trained and evaluated on a task; one of a card's `[protocols.NAME]` tables.
+
+    budget:            training samples a cell draws, replays included.
+    evaluations:       evaluations after the one at the start, evenly spaced over the budget.
+    evaluation_items:  held-out items of each evaluation, the same ones throughout a cell.
+    seeds:             cells per learning rate.
+    learning_rates:    the grid, ascending.
+    warmup:            fraction of the budget over which the rate rises linearly from `warmup_rate`.
+    schedule:          what follows the warm-up: "constant", or "cosine" down to `final_rate`.
+    schedule_period:   samples after which the rate is set anew (an epoch, say); 0 sets it every batch.
+    precision:         "float32", or "bfloat16" for automatic mixed precision.
+    size:              the preset of model size, where it differs from the card's.
+    """
+
+    budget: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    evaluations: int = Field(ge=100)
+    evaluation_items: int = Field(gt=0)
+    seeds: int = Field(gt=0)
+    learning_rates: tuple[Rate, ...] = Field(min_length=1, strict=False)
+    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), strict=False)
+    weight_decay: float = Field(default=0.05, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    warmup_rate: Rate = 1e-6
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_rate: Rate = 1e-6
+    schedule_period: int = Field(default=0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    size: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Protocol":
+        if self.budget % (self.evaluations * self.batch_size):
+            raise ValueError(
+                f"budget {self.budget} is not a multiple of evaluations × batch_size"
+                f" = {self.evaluations * self.batch_size}"
+            )
+        if list(self.learning_rates) != sorted(set(self.learning_rates)):
+            raise ValueError(f"learning_rates {list(self.learning_rates)} are not ascending and distinct")
+        if self.schedule_period % self.batch_size:
+            raise ValueError(
+                f"schedule_period {self.schedule_period} is not a multiple of batch_size {self.batch_size}"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a cell."""
+        return self.budget // self.batch_size
+
+    @property
+    def steps_per_evaluation(self) -> int:
+        return self.steps // self.evaluations
+
+    @property
+    def interval(self) -> int:
+        """Samples between two evaluations, Δ."""
+        return self.budget // self.evaluations
+
+
+class Levels(Strict):
+    """Accuracies that a score is measured against; `shortcut` is absent for a control task."""
+
+    chance: Fraction
+    shortcut: Fraction | None = None
+    ceiling: Fraction
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Levels":
+        floor = self.chance if self.shortcut is None else self.shortcut
+        if not self.chance <= floor < self.ceiling:
+            raise ValueError(f"chance ≤ shortcut < ceiling does not hold: {self}")
+        return self
+
+    @property
+    def floor(self) -> float:
+        """The level a model must leave: the shortcut, or chance where there is none."""
+        return self.chance if self.shortcut is None else self.shortcut
+
+    def threshold(self, fraction: float = 0.5) -> float:
+        """θ = a_s + λ(a_c − a_s), the accuracy that marks a Eureka-moment."""
+        return self.floor + fraction * (self.ceiling - self.floor)
+
+
+class Scoring(Strict):
+    """λ and m of the Eureka-moment: m evaluations in a row at or above the threshold."""
+
+    threshold_fraction: float = Field(default=0.5, gt=0, lt=1)
+    confirmations: int = Field(default=3, ge=1)
+
+
+class TaskCard(Strict):
+    """A task: what is drawn, what it is measured against, how models are trained on it.
+
+    `base` names another card that this one starts from; the tables it writes are laid over the base's.
+    `size` is the preset of model size that reference models take, unless a protocol names another.
+    `batch_sha256` pins the first batches (see `generators.task.batch_sha256`).
+    """
+
+    id: str = Field(pattern=TASK_ID)
+    title: str
+    summary: str
+    intermediate: str
+    source: str
+    generator: str
+    base: str | None = None
+    size: str = "tiny"
+    parameters: dict[str, Any] = {}
+    levels: Levels
+    scoring: Scoring = Scoring()
+    protocols: dict[str, Protocol] = Field(min_length=1)
+    batch_sha256: str = Field(pattern=r"^([0-9a-f]{64})?$")
+
+    @model_validator(mode="after")
+    def _enough_items(self) -> "TaskCard":
+        floor = self.levels.floor
+        margin = self.levels.threshold(self.scoring.threshold_fraction) - floor
+        needed = 36 * floor * (1 - floor) / margin**2
+        for name, protocol in self.protocols.items():
+            if protocol.evaluation_items < needed:
+                raise ValueError(
+                    f"protocols.{name}.evaluation_items {protocol.evaluation_items} is below {needed:.0f}:"
+                    " the threshold would not stand six standard errors above the shortcut"
+                )
+        return self
+
+    def protocol(self, name: str) -> Protocol:
+        """The protocol of that name; raises `NotFound` with the closest match."""
+        if name not in self.protocols:
+            raise NotFound(f"protocol of {self.id}", name, self.protocols, f"mstep-bench describe {self.id}")
+        return self.protocols[name]
+
+    def sha256(self) -> str:
+        """Hash of what defines the task: not of its prose, and not of its protocols."""
+        return content_sha256(
+            self.model_dump(mode="json", include={"id", "generator", "parameters", "levels", "scoring", "batch_sha256"})
+        )
+
+
+class Recipe(Strict):
+    """What a baseline changes in training besides the model."""
+
+    gradient_rescaling: Literal["layer", "head"] | None = None
+
+
+class BaselineCard(Strict):
+    """A reference model: a registered builder, its configuration, and where it comes from.
+
+    `leaderboard = false` bars a model that sees what a scored model must not see.
+    """
+
+    name: str = Field(pattern=r"^[\w./:-]+$")
+    title: str
+    summary: str
+    source: str
+    model: str
+    config: dict[str, Any] = {}
+    recipe: Recipe = Recipe()
+    leaderboard: bool = True
+
+
+S = TypeVar("S", bound=Strict)
+
+
+def content_sha256(content: Any) -> str:
+    """SHA-256 of the canonical JSON of plain data."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def validated(model: type[S], content: Mapping[str, Any], where: str) -> S:
+    """`content` as a `model`; raises `CardError` with every problem, each with its key."""
+    try:
+        return model.model_validate(dict(content))
+    except ValidationError as error:
+        lines = "; ".join(_problem(model, detail) for detail in error.errors())
+        raise CardError(f"{where}: {lines}") from None
+
+
+def _problem(model: type[BaseModel], detail: Any) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path) or "whole table"
+    if detail["type"] == "extra_forbidden":
+        match = get_close_matches(path[-1], _known_keys(model, path[:-1]), n=1)
+        return f"unknown key '{key}'" + (f", did you mean '{match[0]}'?" if match else "")
+    if detail["type"] == "missing":
+        return f"missing key '{key}'"
+    value = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
+    return f"'{key}': {detail['msg'].removeprefix('Value error, ')}{value}"
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:  # a key of a dict of models, such as a protocol's name
+            continue
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+    return list(model.model_fields)
+
+
+def card_folder(kind: Literal["tasks", "baselines"]) -> Path:
+    """Where the cards that ship with the suite are: inside an installed wheel, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_cards" / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+def list_tasks() -> list[str]:
+    """Ids of the task cards that ship with the suite, sorted."""
+    return sorted(path.stem for path in card_folder("tasks").glob("*.toml"))
+
+
+def list_baselines() -> list[str]:
+    """Names of the baseline cards that ship with the suite, sorted."""
+    return sorted(path.stem for path in card_folder("baselines").glob("*.toml"))
+
+
+def load_task(task: str | Path) -> TaskCard:
+    """The task card of an id, or of a path to a TOML file."""
+    path = _card_path("task", "tasks", task, list_tasks())
+    content = _with_base(_read_toml(path), path)
+    card = validated(TaskCard, content, str(path))
+    if card.id != path.stem:
+        raise CardError(f"{path}: id '{card.id}' differs from the file's name; name the file {card.id}.toml")
+    return card
+
+
+def load_baseline(baseline: str | Path) -> BaselineCard:
+    """The baseline card of a name, or of a path to a TOML file."""
+    path = _card_path("model", "baselines", baseline, list_baselines())
+    return validated(BaselineCard, _read_toml(path), str(path))
+
+
+def is_card_path(name: str | Path) -> bool:
+    """True for what a user means as the path of a card rather than a name."""
+    return isinstance(name, Path) or name.endswith(".toml")
+
+
+def changed(record: S, changes: Mapping[str, Any], where: str) -> S:
+    """A copy of a frozen record with some keys replaced, validated as if it had been read so."""
+    return validated(type(record), {**record.model_dump(), **changes}, where)
+
+
+def _card_path(kind: str, folder: Literal["tasks", "baselines"], name: str | Path, known: Iterable[str]) -> Path:
+    if is_card_path(name):
+        path = Path(name)
+        if not path.is_file():
+            raise CardError(f"there is no card at {path}; give the path of a TOML file or a name from `list`")
+        return path
+    if name not in known:
+        raise NotFound(kind, str(name), known, f"mstep-bench list {folder}")
+    return card_folder(folder) / f"{name}.toml"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise CardError(f"{path} is not readable TOML: {error}") from None
+
+
+def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    base = content.get("base")
+    if base is None:
+        return content
+    beside = path.parent / f"{base}.toml"
+    parent_path = beside if beside.is_file() else _card_path("task", "tasks", str(base), list_tasks())
+    parent = _read_toml(parent_path)
+    if "base" in parent:
+        raise CardError(f"{path}: base '{base}' has a base itself; name the card it starts from")
+    merged = {key: value for key, value in parent.items() if key not in ("id", "batch_sha256", "levels")}
+    for key, value in content.items():
+        inherited = merged.get(key)
+        merged[key] = {**inherited, **value} if isinstance(value, dict) and isinstance(inherited, dict) else value
+    return merged

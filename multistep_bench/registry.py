@@ -1,0 +1,130 @@
+"""One registry class: name → factory, for generators, sources, models and attention rules.
+
+Built-in names are known from a table, so that listing them imports nothing; the module behind a
+name is imported when the name is asked for. Others come from decorators, from entry points or
+from an import path `package.module:attribute`.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from multistep_bench.errors import BenchError, NotFound
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registry:
+    """Factories of one kind by name.
+
+    `builtin` maps each name that ships with the package to the module that registers it, and `group`
+    is the entry-point group through which other distributions add names.
+    """
+
+    def __init__(self, kind: str, *, group: str, builtin: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.group = group
+        self.builtin = dict(builtin)
+        self._factories: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[F], F]:
+        """Decorator that puts a factory under `name`; raises `BenchError` if the name is taken."""
+
+        def add(factory: F) -> F:
+            taken = self._factories.get(name)
+            home = self.builtin.get(name)
+            if (taken is not None and not _same_definition(taken, factory)) or (
+                home is not None and home != factory.__module__
+            ):
+                raise BenchError(
+                    f"{self.kind} '{name}' is already registered"
+                    f" by {taken.__module__ if taken else home}; choose another name"
+                )
+            self._factories[name] = factory
+            return factory
+
+        return add
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The factory registered under `name`, or the object at the import path `package.module:attribute`."""
+        if name not in self._factories:
+            if name in self.builtin:
+                importlib.import_module(self.builtin[name])
+            elif name in (points := self._entry_points()):
+                self._factories[name] = self._load(points[name])
+            elif ":" in name:
+                return import_path(name, kind=self.kind)
+            else:
+                raise NotFound(self.kind, name, self.names(), "mstep-bench list")
+        return self._factories[name]
+
+    def names(self) -> list[str]:
+        """All names, sorted; imports nothing."""
+        return sorted({*self.builtin, *self._factories, *self._entry_points()})
+
+    def broken_plugins(self) -> dict[str, str]:
+        """Entry points that do not load: name → reason. Loads every plug-in, none of the built-ins."""
+        broken: dict[str, str] = {}
+        for name, point in self._entry_points().items():
+            if name in self.builtin:
+                broken[name] = f"{self.kind} '{name}' ships with multistep-bench; the plug-in needs another name"
+                continue
+            try:
+                self._load(point)
+            except BenchError as error:
+                broken[name] = str(error)
+        return broken
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _load(self, point: EntryPoint) -> Callable[..., Any]:
+        try:
+            return point.load()
+        except Exception as error:  # a plug-in may fail in any way; it must not take the suite with it
+            raise BenchError(
+                f"plug-in {self.kind} '{point.name}' ({point.value}) does not load:"
+                f" {type(error).__name__}: {error}; fix or uninstall it"
+            ) from error
+
+
+def _same_definition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
+    """True when a module was imported twice, as a worker process or a notebook cell does."""
+    return (old.__module__, old.__qualname__) == (new.__module__, new.__qualname__)
+
+
+def import_path(path: str, *, kind: str) -> Callable[..., Any]:
+    """The object behind `package.module:attribute`; raises `BenchError` if there is none."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", path):
+        raise BenchError(f"{kind} '{path}' is not an import path; write package.module:attribute")
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # the user's module may fail in any way
+        raise BenchError(
+            f"{kind} '{path}' cannot be imported: {type(error).__name__}: {error};"
+            " check the path and that its folder is the working directory or on PYTHONPATH"
+        ) from error
+    if not callable(found):
+        raise BenchError(f"{kind} '{path}' is a {type(found).__name__}, not something to call")
+    return found
+
+
+_IMAGES = "multistep_bench.sources.images"
+generators = Registry(
+    "generator",
+    group="multistep_bench.generators",
+    builtin={"indicator": "multistep_bench.generators.indicator"},
+)
+sources = Registry("source", group="multistep_bench.sources", builtin={"digits": _IMAGES})
+models = Registry("model", group="multistep_bench.models", builtin={"vit": "multistep_bench.models.vit"})
+attention_rules = Registry("attention rule", group="multistep_bench.attention", builtin={})
+
+register_generator = generators.register
+register_source = sources.register
+register_model = models.register
+register_attention = attention_rules.register

@@ -1,0 +1,84 @@
+"""What a run consists of: the resolved specification and its cells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from multistep_bench import seeds
+from multistep_bench.cards import Protocol, Recipe, Strict, TaskCard, content_sha256
+
+SPEC_SCHEMA = "msb.spec/1"
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training run: a learning rate of the grid and a seed."""
+
+    rate_index: int
+    seed_index: int
+
+    @property
+    def name(self) -> str:
+        return f"rate{self.rate_index}-seed{self.seed_index}"
+
+    def seed(self, task: str, stream: str) -> int:
+        """The seed of one of the cell's random streams on a task; see `seeds.STREAMS`."""
+        return seeds.cell_seed(task, self.rate_index, self.seed_index, stream)
+
+
+class ModelSpec(Strict):
+    """A model as it is trained: its name, what builds it, and what it costs.
+
+    builder:          a registered name, "timm/NAME" or "package.module:build".
+    parameters:       number of trainable parameters.
+    flops_per_sample: of one forward pass (`torch.utils.flop_counter`), None where it cannot be counted.
+    code_sha256:      of the source file that defines the builder.
+    """
+
+    name: str
+    builder: str
+    config: dict[str, Any]
+    recipe: Recipe
+    leaderboard: bool
+    parameters: int = Field(ge=0)
+    flops_per_sample: int | None = Field(ge=0)
+    code_sha256: str
+
+
+class RunSpec(Strict):
+    """Everything that decides a run's curves: written once as spec.json, hashed, never changed.
+
+    task holds one protocol, the resolved one; `changes` lists what differs from the card that ships:
+    keys such as "task.same_probability" or "protocol.seeds" with their values.
+    """
+
+    schema_: Literal["msb.spec/1"] = Field(default=SPEC_SCHEMA, alias="schema")
+    task: TaskCard
+    protocol_name: str
+    model: ModelSpec
+    changes: dict[str, Any] = {}
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.task.protocols[self.protocol_name]
+
+    def cells(self) -> list[Cell]:
+        """Every cell the protocol asks for, seeds first, so that each learning rate is seen early."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        for seed_index in range(self.protocol.seeds):
+            for rate_index in range(len(self.protocol.learning_rates)):
+                yield Cell(rate_index, seed_index)
+
+    def learning_rate(self, cell: Cell) -> float:
+        return self.protocol.learning_rates[cell.rate_index]
+
+    def sha256(self) -> str:
+        return content_sha256(self.dump())
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data, as written to spec.json."""
+        return self.model_dump(mode="json", by_alias=True)
