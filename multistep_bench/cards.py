@@ -8,7 +8,7 @@ Every problem of a card is reported at once, with the file and the key.
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -141,7 +141,7 @@ class TaskCard(Strict):
     generator: str
     base: str | None = None
     size: str = "tiny"
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     levels: Levels
     scoring: Scoring = Scoring()
     protocols: dict[str, Protocol] = Field(min_length=1)
@@ -190,7 +190,7 @@ class BaselineCard(Strict):
     summary: str
     source: str
     model: str
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     recipe: Recipe = Recipe()
     leaderboard: bool = True
 
@@ -279,7 +279,7 @@ def changed(record: S, changes: Mapping[str, Any], where: str) -> S:
     return validated(type(record), {**record.model_dump(), **changes}, where)
 
 
-def _card_path(kind: str, folder: Literal["tasks", "baselines"], name: str | Path, known: Iterable[str]) -> Path:
+def _card_path(kind: str, folder: Literal["tasks", "baselines"], name: str | Path, known: list[str]) -> Path:
     if is_card_path(name):
         path = Path(name)
         if not path.is_file():

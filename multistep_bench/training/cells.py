@@ -58,7 +58,7 @@ class RunSpec(Strict):
     task: TaskCard
     protocol_name: str
     model: ModelSpec
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:
