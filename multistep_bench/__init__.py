@@ -1,1 +1,66 @@
+"""multistep-bench: how fast, how well and how likely a torch model learns multi-step tasks.
+
+The public names load on first use, so that importing the package and listing cards need no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from multistep_bench.batch import Batch, TaskInfo
+    from multistep_bench.cards import list_models, list_tasks
+    from multistep_bench.errors import BenchError
+    from multistep_bench.generators.base import Generator
+    from multistep_bench.generators.task import make_task
+    from multistep_bench.models.attention.rule import make_attention
+    from multistep_bench.models.build import make_model
+    from multistep_bench.registry import register_attention, register_generator, register_model, register_source
+    from multistep_bench.scoring.compare import compare
+    from multistep_bench.scoring.score import score
+    from multistep_bench.training.launch import run
+
+_HOMES = {
+    "Batch": "batch",
+    "BenchError": "errors",
+    "Generator": "generators.base",
+    "TaskInfo": "batch",
+    "compare": "scoring.compare",
+    "list_models": "cards",
+    "list_tasks": "cards",
+    "make_attention": "models.attention.rule",
+    "make_model": "models.build",
+    "make_task": "generators.task",
+    "register_attention": "registry",
+    "register_generator": "registry",
+    "register_model": "registry",
+    "register_source": "registry",
+    "run": "training.launch",
+    "score": "scoring.score",
+}
+
+__all__ = [
+    "Batch",
+    "BenchError",
+    "Generator",
+    "TaskInfo",
+    "compare",
+    "list_models",
+    "list_tasks",
+    "make_attention",
+    "make_model",
+    "make_task",
+    "register_attention",
+    "register_generator",
+    "register_model",
+    "register_source",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'multistep_bench' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"multistep_bench.{_HOMES[name]}"), name)

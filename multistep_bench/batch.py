@@ -1,6 +1,6 @@
 """What a generator hands to a model: a batch, and the description models are built from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,20 @@ class Batch:
     inputs: Inputs
     targets: torch.Tensor
     steps: dict[str, torch.Tensor]
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """The batch with every tensor changed alike: moved to a device, say, or sliced."""
+        inputs = self.inputs
+        return Batch(
+            inputs={k: change(v) for k, v in inputs.items()} if isinstance(inputs, dict) else change(inputs),
+            targets=change(self.targets),
+            steps={k: change(v) for k, v in self.steps.items()},
+        )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor by name, in an order that does not change."""
+        inputs = self.inputs if isinstance(self.inputs, dict) else {"inputs": self.inputs}
+        return {**dict(sorted(inputs.items())), "targets": self.targets, **dict(sorted(self.steps.items()))}
 
 
 @dataclass(frozen=True)

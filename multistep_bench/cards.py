@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from multistep_bench import registry
 from multistep_bench.errors import CardError, NotFound
 
 TASK_ID = r"^[a-z0-9_]+-v[0-9]+$"
@@ -253,10 +254,15 @@ def list_baselines() -> list[str]:
     return sorted(path.stem for path in card_folder("baselines").glob("*.toml"))
 
 
+def list_models() -> list[str]:
+    """Names that `--model` takes: baseline cards, registered builders and plug-ins; imports none of them."""
+    return sorted({*list_baselines(), *registry.models.names()})
+
+
 def load_task(task: str | Path) -> TaskCard:
     """The task card of an id, or of a path to a TOML file."""
     path = _card_path("task", "tasks", task, list_tasks())
-    content = _with_base(_read_toml(path), path)
+    content = _with_base(read_toml(path), path)
     card = validated(TaskCard, content, str(path))
     if card.id != path.stem:
         raise CardError(f"{path}: id '{card.id}' differs from the file's name; name the file {card.id}.toml")
@@ -266,7 +272,7 @@ def load_task(task: str | Path) -> TaskCard:
 def load_baseline(baseline: str | Path) -> BaselineCard:
     """The baseline card of a name, or of a path to a TOML file."""
     path = _card_path("model", "baselines", baseline, list_baselines())
-    return validated(BaselineCard, _read_toml(path), str(path))
+    return validated(BaselineCard, read_toml(path), str(path))
 
 
 def is_card_path(name: str | Path) -> bool:
@@ -290,7 +296,8 @@ def _card_path(kind: str, folder: Literal["tasks", "baselines"], name: str | Pat
     return card_folder(folder) / f"{name}.toml"
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises `CardError` naming the file where it is not readable."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -303,7 +310,7 @@ def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
         return content
     beside = path.parent / f"{base}.toml"
     parent_path = beside if beside.is_file() else _card_path("task", "tasks", str(base), list_tasks())
-    parent = _read_toml(parent_path)
+    parent = read_toml(parent_path)
     if "base" in parent:
         raise CardError(f"{path}: base '{base}' has a base itself; name the card it starts from")
     merged = {key: value for key, value in parent.items() if key not in ("id", "batch_sha256", "levels")}

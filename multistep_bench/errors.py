@@ -25,6 +25,10 @@ class DataError(BenchError):
     """A data file that is missing, truncated or not what its name says."""
 
 
+class DataMissing(DataError):
+    """Data files that are in none of the places searched and could not be downloaded."""
+
+
 class ModelError(BenchError):
     """A model that cannot be built for a task or does not keep the contract."""
 

@@ -114,13 +114,22 @@ def import_path(path: str, *, kind: str) -> Callable[..., Any]:
     return found
 
 
-_IMAGES = "multistep_bench.sources.images"
 generators = Registry(
     "generator",
     group="multistep_bench.generators",
     builtin={"indicator": "multistep_bench.generators.indicator"},
 )
-sources = Registry("source", group="multistep_bench.sources", builtin={"digits": _IMAGES})
+sources = Registry(
+    "source",
+    group="multistep_bench.sources",
+    builtin={
+        "digits": "multistep_bench.sources.images",
+        "glyphs": "multistep_bench.sources.glyphs",
+        "mnist": "multistep_bench.sources.mnist",
+        "fashion_mnist": "multistep_bench.sources.mnist",
+        "cifar10": "multistep_bench.sources.cifar10",
+    },
+)
 models = Registry("model", group="multistep_bench.models", builtin={"vit": "multistep_bench.models.vit"})
 attention_rules = Registry("attention rule", group="multistep_bench.attention", builtin={})
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from multistep_bench import seeds
-from multistep_bench.cards import Protocol, Recipe, Strict, TaskCard, content_sha256
+from multistep_bench.cards import BaselineCard, Protocol, Recipe, Strict, TaskCard, content_sha256
 
 SPEC_SCHEMA = "msb.spec/1"
 
@@ -45,6 +45,19 @@ class ModelSpec(Strict):
     parameters: int = Field(ge=0)
     flops_per_sample: int | None = Field(ge=0)
     code_sha256: str
+
+    def card(self) -> BaselineCard:
+        """The card that builds this model again."""
+        return BaselineCard(
+            name=self.name,
+            title=self.name,
+            summary="",
+            source="",
+            model=self.builder,
+            config=self.config,
+            recipe=self.recipe,
+            leaderboard=self.leaderboard,
+        )
 
 
 class RunSpec(Strict):

@@ -5,7 +5,9 @@ in `.partial` and gets its own name once the outcome is written, so a record by 
 Nothing here imports torch: scoring reads records on machines that never train.
 """
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -88,11 +90,12 @@ class Outcome(Strict):
 
 @dataclass(frozen=True)
 class Record:
-    """A whole record."""
+    """A whole record; `sha256` is that of the file's bytes."""
 
     header: Header
     evaluations: list[Evaluation]
     outcome: Outcome
+    sha256: str
 
     @property
     def cell(self) -> Cell:
@@ -127,7 +130,8 @@ def partial_path(folder: Path, cell: Cell) -> Path:
 
 def read_record(path: Path) -> Record:
     """A finished record; raises `RunError` naming the file and what is wrong with it."""
-    lines = path.read_bytes().splitlines()
+    content = path.read_bytes()
+    lines = content.splitlines()
     if len(lines) < 2:
         raise RunError(f"{path} holds {len(lines)} lines, not a whole record; move it away and run again")
     header = _parse(Header, lines[0], f"{path} line 1")
@@ -136,7 +140,7 @@ def read_record(path: Path) -> Record:
         evaluations = _EVALUATIONS.validate_json(b"[" + b",".join(lines[1:-1]) + b"]")
     except ValidationError as error:
         raise RunError(f"{path} is not a record of {RECORD_SCHEMA}: {_first(error)}") from None
-    return Record(header, evaluations, outcome)
+    return Record(header, evaluations, outcome, hashlib.sha256(content).hexdigest())
 
 
 def read_spec(folder: Path) -> RunSpec:
@@ -151,8 +155,12 @@ def read_run(folder: str | Path) -> Run:
     """The specification and every finished record of a run folder."""
     folder = Path(folder)
     spec = read_spec(folder)
+    return Run(folder, spec, list(iter_records(folder, spec)))
+
+
+def iter_records(folder: Path, spec: RunSpec) -> Iterator[Record]:
+    """The finished records of a run folder one at a time, in the order of `spec.cells()`."""
     sha256 = spec.sha256()
-    records = []
     for cell in spec.cells():
         path = record_path(folder, cell)
         if not path.is_file():
@@ -160,8 +168,7 @@ def read_run(folder: str | Path) -> Run:
         record = read_record(path)
         if record.header.spec_sha256 != sha256 or record.cell != cell:
             raise RunError(f"{path} belongs to another run or cell than {folder / SPEC_FILE} describes; move it away")
-        records.append(record)
-    return Run(folder, spec, records)
+        yield record
 
 
 def _parse(model: type[M], text: bytes, where: str) -> M:

@@ -1,0 +1,48 @@
+"""What `mstep-bench describe` says about a task or a model."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from multistep_bench.cards import TaskCard
+
+
+def describe_task(card: TaskCard) -> dict[str, Any]:
+    """A task card as plain data, with the threshold of its Eureka-moment."""
+    content = card.model_dump(mode="json", exclude={"base"})
+    content["threshold"] = card.levels.threshold(card.scoring.threshold_fraction)
+    content["sha256"] = card.sha256()
+    return content
+
+
+def describe_model(name: str, task: str, data_root: Path | None = None) -> dict[str, Any]:
+    """A model as it is built for a task: configuration, trainable parameters, FLOPs of a forward pass."""
+    from multistep_bench.cards import DEFAULT_PROTOCOL
+    from multistep_bench.models.build import resolve_model
+    from multistep_bench.training.plan import plan
+
+    card = resolve_model(name)
+    spec = plan(task, name, DEFAULT_PROTOCOL, data_root=data_root)
+    prose = card.model_dump(mode="json", include={"title", "summary", "source"})
+    return {**prose, "task": task, "size": spec.task.size, **spec.model.model_dump(mode="json")}
+
+
+def print_description(console: Console, content: dict[str, Any]) -> None:
+    """Keys and values; nested tables are indented below their key."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    _add_rows(table, content, "")
+    console.print(table)
+
+
+def _add_rows(table: Table, content: dict[str, Any], indent: str) -> None:
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            table.add_row(f"{indent}{key}", "")
+            _add_rows(table, value, f"{indent}  ")
+        elif value not in ("", None, {}, []):
+            shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).strip()
+            table.add_row(f"{indent}{key}", shown, style=None)

@@ -1,0 +1,99 @@
+"""From names and changes to a resolved specification: everything that can be refused is refused here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multistep_bench import seeds
+from multistep_bench.cards import TaskCard, changed, load_task
+from multistep_bench.errors import CardError
+from multistep_bench.generators.base import Generator
+from multistep_bench.generators.task import make_task
+from multistep_bench.models import build as models
+from multistep_bench.training.cells import ModelSpec, RunSpec
+
+SECTIONS = ("task", "model", "protocol")
+
+
+def plan(
+    task: str | Path,
+    model: str | Path,
+    protocol: str,
+    changes: Mapping[str, Any] | None = None,
+    data_root: str | Path | None = None,
+) -> RunSpec:
+    """The specification of a run; writes nothing.
+
+    changes: "task.PARAMETER", "model.OPTION" or "protocol.KEY" → value, laid over the cards.
+    Builds the model once, on the CPU, to check that it takes the task's inputs and answers with logits of
+    the right shape. Raises a `BenchError` for anything that could not be trained.
+    """
+    changes = dict(changes or {})
+    parts = _split(changes)
+    card = _resolved_card(load_task(task), protocol, parts, data_root)
+    baseline = models.resolve_model(model)
+    baseline = changed(baseline, {"config": {**baseline.config, **parts["model"]}}, f"model {baseline.name}")
+    info = make_task(card, data_root).info
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.derive("plan"))
+        module = models.build(baseline, info)
+    batch = make_task(card, data_root).sample(2, split="eval", rng=seeds.generator(seeds.derive("plan")))
+    models.check_contract(module, info, batch)
+    spec = ModelSpec(
+        name=baseline.name,
+        builder=baseline.model,
+        config=baseline.config,
+        recipe=baseline.recipe,
+        leaderboard=baseline.leaderboard,
+        parameters=models.count_parameters(module),
+        flops_per_sample=models.flops_per_sample(module, batch.inputs),
+        code_sha256=models.code_sha256(baseline),
+    )
+    return RunSpec(task=card, protocol_name=protocol, model=spec, changes=changes)
+
+
+def default_folder(spec: RunSpec) -> Path:
+    """runs/TASK/MODEL/PROTOCOL-HASH below the working directory; the hash is the specification's."""
+    name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in spec.model.name)
+    return Path("runs") / spec.task.id / name / f"{spec.protocol_name}-{spec.sha256()[:8]}"
+
+
+def task_of(spec: RunSpec, data_root: str | Path | None = None) -> Generator:
+    """The generator that a specification trains on."""
+    return make_task(spec.task, data_root)
+
+
+def _split(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if section not in parts or not name:
+            raise CardError(f"--set {key}: a key starts with task., model. or protocol., as in protocol.seeds=5")
+        parts[section][name] = value
+    return parts
+
+
+def _resolved_card(
+    card: TaskCard, protocol_name: str, parts: Mapping[str, Mapping[str, Any]], data_root: str | Path | None
+) -> TaskCard:
+    """The card with the changes applied, its levels computed anew if the task changed, and one protocol."""
+    where = f"protocol '{protocol_name}' of {card.id}"
+    protocol = changed(card.protocol(protocol_name), parts["protocol"], where)
+    update: dict[str, Any] = {
+        "size": protocol.size or card.size,
+        "protocols": {protocol_name: protocol.model_dump()},
+    }
+    if parts["task"]:
+        task = make_task(card, data_root, **parts["task"])
+        update["parameters"] = {**card.parameters, **parts["task"]}
+        update["levels"] = task.levels().model_dump()
+        update["batch_sha256"] = ""
+    return changed(card, update, f"task {card.id} with these changes")
+
+
+def available_cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

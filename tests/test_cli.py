@@ -1,0 +1,178 @@
+"""The command line as a user meets it: a fresh process, in a directory that is not the checkout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multistep_bench import cli
+from multistep_bench.cards import list_models, list_tasks
+
+TASK = "two_step_digits-v1"
+
+
+def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from multistep_bench.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    code = stop.value.code
+    captured = capsys.readouterr()
+    return int(code or 0), captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("user")
+    done = bench(folder, "run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine", "--json")
+    return folder, done
+
+
+def test_run_trains_scores_and_draws(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = finished
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["run"] == "mine"
+    assert result["score"]["schema"] == "msb.score/1"
+    assert (folder / result["plot"]).read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in (folder / "mine").iterdir()} == {"spec.json", "cells", "lock", "curves.png"}
+
+
+def test_score_repeats_what_run_printed(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = finished
+    scored = bench(folder, "score", "mine", "--json")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout) == json.loads(done.stdout)["score"]
+
+
+def test_the_same_command_resumes_and_trains_nothing_anew(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = finished
+    records = {path: path.read_bytes() for path in (folder / "mine" / "cells").iterdir()}
+    again = bench(folder, "run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine")
+    assert again.returncode == 0, again.stderr
+    assert {path: path.read_bytes() for path in (folder / "mine" / "cells").iterdir()} == records
+    assert "Eureka" in again.stdout
+    assert "mine/curves.png" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vitt"], "no model 'vitt'. Did you mean 'vit'?"),
+        (["--model", "vit", "--task", "two_step_digits-v2"], "Did you mean 'two_step_digits-v1'?"),
+        (["--model", "vit", "--lr", "abc"], "--lr abc: give numbers separated by commas"),
+        (["--model", "vit", "--lr", "-1e-3"], "'learning_rates.0': Input should be greater than 0"),
+        (["--model", "vit", "--budget", "-256000"], "'budget': Input should be greater than 0 (got -256000)"),
+        (["--model", "vit", "--set", "protocol.sedes=3"], "unknown key 'sedes', did you mean 'seeds'?"),
+        (["--model", "vit", "--set", "depth"], "--set depth: write KEY=VALUE"),
+        (["--model", "vit", "--device", "tpu"], "--device tpu is none of auto, cpu, cuda, cuda:N"),
+        (["--model", "user_models:wrong_shape"], "[2, 9]"),
+    ],
+)
+def test_bad_input_is_one_sentence_exit_2_and_nothing_written(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, error = in_process(capsys, "run", "--protocol", "smoke", *arguments)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_another_run_is_refused_and_untouched(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(finished[0] / "mine")
+    code, _, error = in_process(capsys, "run", "--model", "vit", "--protocol", "smoke", "--out", out)
+    assert code == 2
+    assert "holds another run (model." in error
+
+
+def test_a_model_that_fails_ends_with_exit_2_and_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Breaks(nn.Module):\n"
+        "    def __init__(self, info):\n"
+        "        super().__init__()\n"
+        "        self.calls, self.linear = 0, nn.Linear(768, info.num_classes)\n"
+        "    def forward(self, images):\n"
+        "        self.calls += 1\n"
+        "        if self.calls > 20: raise RuntimeError('out of luck')\n"
+        "        return self.linear(images.flatten(1))\n"
+    )
+    done = bench(tmp_path, "run", "--model", "mine:Breaks", "--protocol", "smoke")
+    assert done.returncode == 2
+    assert "2 of 2 cells did not finish (RuntimeError: out of luck)" in done.stderr
+
+
+def test_list_names_everything_and_imports_no_torch(tmp_path: Path) -> None:
+    program = "import sys; from multistep_bench.cli import app; app(['list', '--json'], standalone_mode=False);"
+    done = subprocess.run(
+        [sys.executable, "-c", program + "sys.exit('torch' in sys.modules)"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["tasks"] == list_tasks()
+    assert found["models"] == list_models()
+    assert found["broken"] == {}
+    assert {"softmax", "normsoftmax", "heat", "uniform"} <= set(found["attention"])
+
+
+def test_list_of_an_unknown_kind_names_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = in_process(capsys, "list", "modles")
+    assert code == 2
+    assert "tasks, models, attention" in error
+
+
+def test_describe_a_task_and_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = in_process(capsys, "describe", TASK, "--json")
+    task = json.loads(out)
+    assert (code, task["levels"]["shortcut"], task["threshold"]) == (0, 0.5625, 0.78125)
+    code, out, _ = in_process(capsys, "describe", "vit", "--json")
+    model = json.loads(out)
+    assert (code, model["task"]) == (0, TASK)
+    assert model["parameters"] > 0 < model["flops_per_sample"]
+    code, out, _ = in_process(capsys, "describe", "vit")
+    assert f"{model['parameters']:,}" in out
+    code, _, error = in_process(capsys, "describe", "two_step_digit-v1")
+    assert code == 2
+    assert "Did you mean 'two_step_digits-v1'?" in error
+
+
+def test_preview_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "samples.png"
+    code, out, _ = in_process(capsys, "preview", TASK, "-o", str(path), "-n", "4")
+    assert (code, out.strip()) == (0, str(path))
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_check_says_whether_a_card_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = in_process(capsys, "check", TASK, "--json")
+    assert (code, json.loads(out)["problems"]) == (0, [])
+
+    wrong = tmp_path / "mine-v1.toml"
+    wrong.write_text(
+        'id = "mine-v1"\nbase = "two_step_digits-v1"\ntitle = "Mine"\nbatch_sha256 = ""\n'
+        "[levels]\nchance = 0.125\nshortcut = 0.5\nceiling = 1.0\n"
+    )
+    code, out, _ = in_process(capsys, "check", str(wrong))
+    assert code == 1
+    assert "levels.shortcut is 0.5 in the card, but the generator computes 0.5625" in out
+    assert "batch_sha256 is empty in the card" in out
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--debug", "run", "--model", "vitt")
+    assert "Traceback" in done.stderr

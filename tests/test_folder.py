@@ -1,0 +1,133 @@
+"""A run folder holds one run, is used by one process at a time, and never shows a half-written record."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multistep_bench.errors import RunError
+from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.training.folder import RunFolder, attempts, write_atomically
+from multistep_bench.training.launch import launch
+from multistep_bench.training.plan import plan
+from multistep_bench.training.record import partial_path, read_record, read_run, record_path
+
+SMALL = {"protocol.budget": 1600, "protocol.batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def spec() -> RunSpec:
+    return plan("two_step_digits-v1", "user_models:linear", "smoke", SMALL)
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_run_in_the_folder_is_refused_naming_the_difference(spec: RunSpec, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", spec):
+        pass
+    other = plan("two_step_digits-v1", "user_models:linear", "smoke", {**SMALL, "protocol.seeds": 7})
+    with pytest.raises(RunError, match=r"holds another run .*protocol.seeds: None there, 7 asked for"):
+        RunFolder(tmp_path / "run", other).__enter__()
+
+
+def test_a_folder_with_other_things_in_it_is_refused(spec: RunSpec, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="is not empty and holds no run"):
+        RunFolder(tmp_path, spec).__enter__()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(spec: RunSpec, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"--out .*file/run cannot be written: Not a directory"):
+        RunFolder(tmp_path / "file" / "run", spec).__enter__()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from multistep_bench.training.folder import RunFolder
+from multistep_bench.training.record import read_spec
+folder = Path(sys.argv[1])
+with RunFolder(folder, read_spec(folder)):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(spec: RunSpec, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", spec):
+        pass
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(RunError, match=f"is in use by process {holder.pid}"):
+        RunFolder(tmp_path / "run", spec).__enter__()
+    holder.kill()
+    holder.wait()
+    with RunFolder(tmp_path / "run", spec):
+        pass
+
+
+def test_what_is_read_is_what_was_written(spec: RunSpec, tmp_path: Path) -> None:
+    run = launch(spec, tmp_path / "run", workers=1)
+    assert read_run(tmp_path / "run") == run
+    assert run.spec == spec
+    assert [record.cell for record in run.records] == spec.cells() == [Cell(0, 0), Cell(0, 1)]
+    header = run.records[0].header
+    assert header.cell.learning_rate == spec.protocol.learning_rates[0]
+    assert header.evaluation.items == spec.protocol.evaluation_items
+    assert header.versions.keys() >= {"multistep_bench", "torch", "python"}
+    assert header.hardware["threads"] == 1
+
+
+def test_attempts_are_counted_over_interruptions(spec: RunSpec, tmp_path: Path) -> None:
+    cell = Cell(0, 0)
+    assert attempts(tmp_path, cell) == 0
+    launch(spec, tmp_path / "run", workers=1)
+    finished = record_path(tmp_path / "run", cell)
+    partial = partial_path(tmp_path / "run", cell)
+    partial.write_bytes(b"\n".join(finished.read_bytes().splitlines()[:30]))
+    finished.unlink()
+    run = launch(spec, tmp_path / "run", workers=1)
+    assert [record.header.attempts for record in run.records] == [2, 1]
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda lines: lines[:1], "holds 1 lines, not a whole record"),
+        (lambda lines: lines[:-1], "line 101: "),
+        (lambda lines: [*lines[:5], lines[5].replace(b'"correct":', b'"corect":'), *lines[6:]], "corect"),
+        (lambda lines: [*lines[:5], lines[5].replace(b'"samples":64', b'"samples":"64"'), *lines[6:]], "valid integer"),
+        (lambda lines: [lines[0].replace(b"msb.run/1", b"msb.run/9"), *lines[1:]], "line 1: schema"),
+    ],
+)
+def test_a_spoiled_record_is_named(spec: RunSpec, tmp_path: Path, spoil, message: str) -> None:
+    launch(spec, tmp_path / "run", workers=1)
+    path = record_path(tmp_path / "run", Cell(0, 0))
+    path.write_bytes(b"\n".join(spoil(path.read_bytes().splitlines())) + b"\n")
+    with pytest.raises(RunError, match=message) as error:
+        read_record(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_record_of_another_cell_is_refused(spec: RunSpec, tmp_path: Path) -> None:
+    launch(spec, tmp_path / "run", workers=1)
+    record_path(tmp_path / "run", Cell(0, 1)).write_bytes(record_path(tmp_path / "run", Cell(0, 0)).read_bytes())
+    with pytest.raises(RunError, match=r"rate0-seed1\.jsonl belongs to another run or cell"):
+        read_run(tmp_path / "run")
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is no run folder: it holds no spec.json"):
+        read_run(tmp_path)

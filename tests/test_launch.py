@@ -1,0 +1,154 @@
+"""A run: the same cell gives the same curve in any company, and no failure takes another cell with it."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multistep_bench.errors import RunError
+from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.training.launch import Silent, find_device, launch, run
+from multistep_bench.training.plan import plan
+from multistep_bench.training.record import Evaluation, Outcome, Record, Run, record_path
+
+TASK = "two_step_digits-v1"
+LINEAR = "user_models:linear"
+SMALL = {"protocol.budget": 1600, "protocol.batch_size": 16, "protocol.learning_rates": [1e-3, 1e-2]}
+
+
+class Notes(Silent):
+    """Remembers what the observer was told."""
+
+    def __init__(self) -> None:
+        self.finished: dict[Cell, Record] = {}
+        self.evaluations: dict[Cell, list[Evaluation]] = {}
+        self.outcomes: dict[Cell, Outcome] = {}
+        self.closed = 0
+
+    def begin(self, spec: RunSpec, folder: Path, finished: Mapping[Cell, Record]) -> None:
+        self.finished = dict(finished)
+
+    def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
+        self.evaluations.setdefault(cell, []).append(evaluation)
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        self.outcomes[cell] = outcome
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def curves(run: Run) -> dict[Cell, list[tuple[Any, ...]]]:
+    """Every cell's curve without the wall-clock."""
+    return {r.cell: [(e.samples, e.correct, e.loss, e.train_loss) for e in r.evaluations] for r in run.records}
+
+
+def test_a_cell_gives_the_same_curve_alone_among_others_and_after_a_resume(tmp_path: Path) -> None:
+    spec = plan(TASK, "vit", "smoke", SMALL)
+    among = launch(spec, tmp_path / "two_processes", workers=2)
+    here = launch(spec, tmp_path / "this_process", workers=1)
+    assert curves(here) == curves(among)
+    assert len(curves(here)) == 4
+
+    for cell in (Cell(0, 0), Cell(1, 1)):
+        record_path(tmp_path / "two_processes", cell).unlink()
+    notes = Notes()
+    resumed = launch(spec, tmp_path / "two_processes", workers=2, observer=notes)
+    assert curves(resumed) == curves(here)
+    assert set(notes.outcomes) == {Cell(0, 0), Cell(1, 1)}
+    assert set(notes.finished) == {Cell(1, 0), Cell(0, 1)}
+
+
+def test_the_observer_sees_what_the_record_holds(tmp_path: Path) -> None:
+    notes = Notes()
+    done = run(TASK, LINEAR, "smoke", tmp_path / "run", changes=SMALL, workers=1, observer=notes)
+    assert {record.cell: record.evaluations for record in done.records} == notes.evaluations
+    assert {record.cell: record.outcome for record in done.records} == notes.outcomes
+    assert notes.closed == 1
+
+
+def test_a_diverging_cell_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
+    changes = {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}
+    done = run(TASK, "user_models:returns_nan", "smoke", tmp_path / "run", changes=changes, workers=2)
+    assert {r.cell.rate_index: r.outcome.status for r in done.records} == {0: "completed", 1: "diverged"}
+
+
+def test_a_failing_cell_is_recorded_tried_again_and_the_others_are_kept(tmp_path: Path) -> None:
+    changes = {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}
+    done = run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=2)
+    outcomes = {record.cell.rate_index: record.outcome for record in done.records}
+    assert outcomes[0].status == "completed"
+    assert (outcomes[1].status, outcomes[1].reason) == ("failed", "ArithmeticError: the weights went too far")
+
+    notes = Notes()
+    again = run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=2, observer=notes)
+    assert set(notes.finished) == {Cell(0, 0)}
+    assert [record.header.attempts for record in again.records] == [1, 2]
+
+
+class KillsWorkers(Notes):
+    """Kills the process that trains rate 1, seed 0 at its tenth evaluation."""
+
+    def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
+        super().evaluated(cell, evaluation, items)
+        if cell == Cell(1, 0) and len(self.evaluations[cell]) == 10:
+            os.kill(_process_of(cell), signal.SIGKILL)
+
+
+def _process_of(cell: Cell) -> int:
+    """The worker that holds the cell's unfinished record open."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and process.name != str(os.getpid()):
+            for descriptor in (process / "fd").glob("*"):
+                if os.path.realpath(descriptor).endswith(f"{cell.name}.jsonl.partial"):
+                    return int(process.name)
+    raise AssertionError("no process trains this cell")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker through /proc")
+def test_a_killed_worker_takes_only_its_cell_with_it(tmp_path: Path) -> None:
+    spec = plan(TASK, LINEAR, "smoke", {**SMALL, "protocol.budget": 16000})
+    notes = KillsWorkers()
+    done = launch(spec, tmp_path / "run", workers=2, observer=notes)
+    assert {record.cell for record in done.records} == set(spec.cells()) - {Cell(1, 0)}
+    assert notes.outcomes[Cell(1, 0)].reason == "its process died with exit code -9 (out of memory?)"
+    assert {outcome.status for outcome in notes.outcomes.values()} == {"completed", "failed"}
+    assert len(launch(spec, tmp_path / "run", workers=2).records) == 4
+
+
+class Interrupts(Notes):
+    """Presses Ctrl-C once a cell is finished and the next has begun."""
+
+    def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
+        super().evaluated(cell, evaluation, items)
+        if self.outcomes and evaluation.samples:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_keeps_the_finished_cells(tmp_path: Path, workers: int) -> None:
+    spec = plan(TASK, LINEAR, "smoke", SMALL)
+    interrupted = Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        launch(spec, tmp_path / "run", workers=workers, observer=interrupted)
+    assert interrupted.closed == 1
+    notes = Notes()
+    resumed = launch(spec, tmp_path / "run", workers=1, observer=notes)
+    assert set(notes.finished) >= set(interrupted.outcomes)
+    assert notes.finished
+    assert curves(resumed) == curves(launch(spec, tmp_path / "whole", workers=1))
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_sentence(name: str) -> None:
+    with pytest.raises(RunError, match=f"--device {name}"):
+        find_device(name)
+
+
+def test_no_workers_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--workers 0"):
+        run(TASK, LINEAR, "smoke", tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
