@@ -129,7 +129,8 @@ class Scoring(Strict):
 class TaskCard(Strict):
     """A task: what is drawn, what it is measured against, how models are trained on it.
 
-    `base` names another card that this one starts from; the tables it writes are laid over the base's.
+    `base` names another card that this one starts from; what it writes is laid over the base's, key by key. It never
+    inherits levels or batch hash, nor the parameters of another generator.
     `size` is the preset of model size that reference models take, unless a protocol names another.
     `batch_sha256` pins the first batches (see `generators.task.batch_sha256`).
     """
@@ -313,8 +314,16 @@ def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
     parent = read_toml(parent_path)
     if "base" in parent:
         raise CardError(f"{path}: base '{base}' has a base itself; name the card it starts from")
-    merged = {key: value for key, value in parent.items() if key not in ("id", "batch_sha256", "levels")}
-    for key, value in content.items():
+    dropped = {"id", "batch_sha256", "levels"}
+    if content.get("generator") not in (None, parent.get("generator")):
+        dropped.add("parameters")  # they are those of the base's generator
+    return _laid_over({key: value for key, value in parent.items() if key not in dropped}, content)
+
+
+def _laid_over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in table.items():
         inherited = merged.get(key)
-        merged[key] = {**inherited, **value} if isinstance(value, dict) and isinstance(inherited, dict) else value
+        both = isinstance(value, dict) and isinstance(inherited, dict)
+        merged[key] = _laid_over(inherited, value) if both else value
     return merged

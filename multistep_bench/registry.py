@@ -117,7 +117,14 @@ def import_path(path: str, *, kind: str) -> Callable[..., Any]:
 generators = Registry(
     "generator",
     group="multistep_bench.generators",
-    builtin={"indicator": "multistep_bench.generators.indicator"},
+    builtin={
+        "indicator": "multistep_bench.generators.indicator",
+        "same_colour": "multistep_bench.generators.same_colour",
+        "position": "multistep_bench.generators.position",
+        "colour_or_garment": "multistep_bench.generators.colour_or_garment",
+        "two_sources": "multistep_bench.generators.two_sources",
+        "n_step": "multistep_bench.generators.n_step",
+    },
 )
 sources = Registry(
     "source",
@@ -130,8 +137,24 @@ sources = Registry(
         "cifar10": "multistep_bench.sources.cifar10",
     },
 )
-models = Registry("model", group="multistep_bench.models", builtin={"vit": "multistep_bench.models.vit"})
-attention_rules = Registry("attention rule", group="multistep_bench.attention", builtin={})
+models = Registry(
+    "model",
+    group="multistep_bench.models",
+    builtin={
+        "vit": "multistep_bench.models.vit",
+        "vit_oracle": "multistep_bench.models.oracle",
+        "resnet9": "multistep_bench.models.resnet",
+        "resnet18": "multistep_bench.models.resnet",
+    },
+)
+attention_rules = Registry(
+    "attention rule",
+    group="multistep_bench.attention",
+    builtin={
+        name: f"multistep_bench.models.attention.{name}"
+        for name in ("softmax", "normsoftmax", "heat", "uniform", "regions", "qknorm", "sigmoid", "sinkhorn")
+    },
+)
 
 register_generator = generators.register
 register_source = sources.register

@@ -76,7 +76,7 @@ def test_a_model_goes_on_from_its_checkpoint(model: str, tmp_path: Path) -> None
         launch(spec, tmp_path / "stopped", workers=1, checkpoint_seconds=0, observer=Stops())
     saved = load_checkpoint(checkpoint_path(tmp_path / "stopped", Cell(0, 0)))
     assert saved is not None
-    assert len(saved["evaluations"]) == 39
+    assert [len(curve) for curve in saved["evaluations"]] == [39]
     resumed = launch(spec, tmp_path / "stopped", workers=1)
     assert curves(resumed) == curves(launch(spec, tmp_path / "whole", workers=1))
     assert resumed.records[0].header.attempts == 2
@@ -89,6 +89,7 @@ def test_without_time_between_them_no_checkpoints_are_written(spec: RunSpec, tmp
 
 
 def _save_with_little_room(path: Path, report: "multiprocessing.connection.Connection") -> None:
+    torch.set_num_threads(1)  # torch's threads do not live on in a forked process
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     try:
         save_checkpoint(path, {"weights": torch.zeros(100_000)})
@@ -104,6 +105,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     child.start()
     child.join()
     assert ours.poll(), "nothing was raised"
+    assert "File too large" in ours.recv()
     kept = load_checkpoint(path)
     assert kept is not None
     assert torch.equal(kept["weights"], torch.ones(3))
@@ -126,17 +128,15 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(spec: RunSp
     assert curves(resumed) == curves(launch(spec, tmp_path / "whole", workers=1))
 
 
-def test_a_spoiled_checkpoint_is_named_and_the_other_cells_are_trained(spec: RunSpec, tmp_path: Path) -> None:
+def test_a_spoiled_checkpoint_is_named_with_the_way_out(spec: RunSpec, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         launch(spec, tmp_path / "run", workers=1, checkpoint_seconds=0, observer=Stops())
     path = checkpoint_path(tmp_path / "run", Cell(0, 0))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RunError, match=r"rate0-seed0\.pt is no checkpoint .*delete it to train the cell anew"):
-        load_checkpoint(path)
-    notes = Notes()
-    done = launch(spec, tmp_path / "run", workers=1, observer=notes)
-    assert len(done.records) == 3
-    assert "is no checkpoint" in str(notes.outcomes[Cell(0, 0)].reason)
+        launch(spec, tmp_path / "run", workers=1)
+    path.unlink()
+    assert len(launch(spec, tmp_path / "run", workers=1).records) == 4
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_same_command_resumes_and_trains_nothing_anew(
         (["--model", "vit", "--set", "protocol.sedes=3"], "unknown key 'sedes', did you mean 'seeds'?"),
         (["--model", "vit", "--set", "depth"], "--set depth: write KEY=VALUE"),
         (["--model", "vit", "--device", "tpu"], "--device tpu is none of auto, cpu, cuda, cuda:N"),
-        (["--model", "user_models:wrong_shape"], "[2, 9]"),
+        (["--model", "user_models:wrong_shape"], "of shape (2, 9)"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_nothing_written(

@@ -1,5 +1,6 @@
 """A run: the same cell gives the same curve in any company, and no failure takes another cell with it."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
@@ -100,11 +101,11 @@ class KillsWorkers(Notes):
 
 def _process_of(cell: Cell) -> int:
     """The worker that holds the cell's unfinished record open."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and process.name != str(os.getpid()):
-            for descriptor in (process / "fd").glob("*"):
-                if os.path.realpath(descriptor).endswith(f"{cell.name}.jsonl.partial"):
-                    return int(process.name)
+    for worker in multiprocessing.active_children():
+        for descriptor in Path(f"/proc/{worker.pid}/fd").glob("*"):
+            if os.path.realpath(descriptor).endswith(f"{cell.name}.jsonl.partial"):
+                assert worker.pid is not None
+                return worker.pid
     raise AssertionError("no process trains this cell")
 
 

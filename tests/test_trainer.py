@@ -12,7 +12,7 @@ from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.record import Evaluation, Outcome
-from multistep_bench.training.trainer import CellTrainer, flat_cross_entropy
+from multistep_bench.training.trainer import SingleTrainer, flat_cross_entropy
 
 CPU = torch.device("cpu")
 
@@ -23,15 +23,15 @@ def spec() -> RunSpec:
     return plan("two_step_digits-v1", "user_models:linear", "smoke", changes)
 
 
-def trainer(spec: RunSpec, cell: Cell, build: Callable[..., nn.Module] = user_models.linear) -> CellTrainer:
+def trainer(spec: RunSpec, cell: Cell, build: Callable[..., nn.Module] = user_models.linear) -> SingleTrainer:
     task = task_of(spec)
-    return CellTrainer(spec, cell, task, lambda: build(task.info), CPU)
+    return SingleTrainer(spec, [cell], task, lambda: build(task.info), CPU)
 
 
 def curve(spec: RunSpec, cell: Cell, build: Callable[..., nn.Module] = user_models.linear) -> list[tuple]:
     """The evaluations without the wall-clock."""
     with torch.random.fork_rng():
-        events = list(trainer(spec, cell, build).curve())
+        events = [event for _, event in trainer(spec, cell, build).curve()]
     assert isinstance(events[-1], Outcome)
     return [(e.samples, e.correct, e.loss, e.train_loss) for e in events if isinstance(e, Evaluation)]
 
@@ -53,9 +53,9 @@ def test_the_same_cell_gives_the_same_curve_whatever_ran_before(spec: RunSpec) -
 def test_cells_differ_in_weights_data_and_items(spec: RunSpec) -> None:
     with torch.random.fork_rng():
         one, other = trainer(spec, Cell(0, 0)), trainer(spec, Cell(0, 1))
-    assert one.evaluation.description.sha256 != other.evaluation.description.sha256
+    assert one.items[0].description.sha256 != other.items[0].description.sha256
     assert not torch.equal(next(one.model.parameters()), next(other.model.parameters()))
-    draw = [each.task.sample(8, split="train", rng=each.rng).inputs for each in (one, other)]
+    draw = [each.task.sample(8, split="train", rng=each.rngs[0]).inputs for each in (one, other)]
     assert isinstance(draw[0], torch.Tensor)
     assert isinstance(draw[1], torch.Tensor)
     assert not torch.equal(draw[0], draw[1])
@@ -89,7 +89,7 @@ def test_the_model_is_told_its_progress_from_zero_to_one(spec: RunSpec) -> None:
 
 def test_a_cell_whose_logits_turn_nan_diverges_and_keeps_its_curve(spec: RunSpec) -> None:
     with torch.random.fork_rng():
-        *evaluations, outcome = trainer(spec, Cell(1, 0), user_models.returns_nan).curve()
+        *evaluations, outcome = [event for _, event in trainer(spec, Cell(1, 0), user_models.returns_nan).curve()]
     assert isinstance(outcome, Outcome)
     assert outcome.status == "diverged"
     last = evaluations[-1]
@@ -115,12 +115,12 @@ def test_ignored_targets_are_neither_trained_on_nor_counted(spec: RunSpec) -> No
 
     with torch.random.fork_rng():
         cell = trainer(spec, Cell(0, 0))
-    batch = cell.evaluation.batches[0]
-    everything, _ = cell._evaluate()
+    batch = cell.items[0].batches[0]
+    everything, _ = cell.evaluate()[0]
     half = batch.targets.clone()
     half[::2] = IGNORED
-    cell.evaluation.batches[0] = Batch(batch.inputs, half, batch.steps)
-    odd, _ = cell._evaluate()
-    cell.evaluation.batches[0] = Batch(batch.inputs, torch.where(half == IGNORED, batch.targets, IGNORED), batch.steps)
-    even, _ = cell._evaluate()
+    cell.items[0].batches[0] = Batch(batch.inputs, half, batch.steps)
+    odd, _ = cell.evaluate()[0]
+    cell.items[0].batches[0] = Batch(batch.inputs, torch.where(half == IGNORED, batch.targets, IGNORED), batch.steps)
+    even, _ = cell.evaluate()[0]
     assert odd + even == everything

@@ -73,14 +73,4 @@ class Generator(ABC):
         batch = self.draw(n, split, rng)
         if device is None or torch.device(device) == rng.device:
             return batch
-        return _to_device(batch, torch.device(device))
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    inputs = (
-        {name: value.to(device) for name, value in batch.inputs.items()}
-        if isinstance(batch.inputs, dict)
-        else batch.inputs.to(device)
-    )
-    steps = {name: value.to(device) for name, value in batch.steps.items()}
-    return Batch(inputs=inputs, targets=batch.targets.to(device), steps=steps)
+        return batch.each(lambda tensor: tensor.to(device))

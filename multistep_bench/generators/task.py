@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from multistep_bench import registry, seeds
-from multistep_bench.batch import Batch
 from multistep_bench.cards import TaskCard, load_task
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import Generator, Split
@@ -39,12 +38,7 @@ def batch_sha256(task: Generator) -> str:
     splits: tuple[Split, ...] = ("train", "eval")
     for split in splits:
         rng = seeds.generator(seeds.derive("card", split, 0))
-        _digest_batch(task.sample(64, split=split, rng=rng), digest)
+        for name, tensor in task.sample(64, split=split, rng=rng).tensors().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _digest_batch(batch: Batch, digest: Any) -> None:
-    inputs = batch.inputs if isinstance(batch.inputs, dict) else {"inputs": batch.inputs}
-    for name, tensor in [*sorted(inputs.items()), ("targets", batch.targets), *sorted(batch.steps.items())]:
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())

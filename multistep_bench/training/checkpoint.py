@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, read without unpickling, so a killed run goes on where it was."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from multistep_bench.training.folder import atomic_file
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors and plain data; an error, such as a full disk, leaves the checkpoint before in place."""
+    content = io.BytesIO()  # torch's own writer hides what the operating system says of a full disk
+    torch.save(state, content)
     with atomic_file(path) as file:
-        torch.save(state, file)
+        file.write(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from multistep_bench.training.record import (
     Record,
     line,
     partial_path,
+    read_outcome,
     read_record,
     read_spec,
     record_path,
@@ -95,14 +96,13 @@ class RunFolder:
 
     def finished(self) -> dict[Cell, Record]:
         """Records of the cells that need no more training; a failed cell is tried again."""
-        found = {}
-        for cell in self.spec.cells():
-            path = record_path(self.path, cell)
-            if path.exists():
-                record = read_record(path)
-                if record.outcome.status != "failed":
-                    found[cell] = record
-        return found
+        cells = [cell for cell in self.spec.cells() if is_finished(self.path, cell)]
+        return {cell: read_record(record_path(self.path, cell)) for cell in cells}
+
+    def begun(self) -> list[Path]:
+        """Checkpoints of groups that were cut off, in the order of the cells."""
+        paths = [checkpoint_path(self.path, cell) for cell in self.spec.cells()]
+        return [path for path in paths if path.exists()]
 
     def _check_same_spec(self) -> None:
         other = read_spec(self.path)
@@ -150,6 +150,12 @@ class RecordWriter:
 
 def checkpoint_path(folder: Path, cell: Cell) -> Path:
     return folder / CHECKPOINTS_FOLDER / f"{cell.name}.pt"
+
+
+def is_finished(folder: Path, cell: Cell) -> bool:
+    """Whether a cell has a record and needs no more training; one that failed is tried again."""
+    path = record_path(folder, cell)
+    return path.exists() and read_outcome(path).status != "failed"
 
 
 def attempts(folder: Path, cell: Cell) -> int:

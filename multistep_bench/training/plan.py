@@ -1,6 +1,5 @@
 """From names and changes to a resolved specification: everything that can be refused is refused here."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def plan(
         recipe=baseline.recipe,
         leaderboard=baseline.leaderboard,
         parameters=models.count_parameters(module),
-        flops_per_sample=models.flops_per_sample(module, batch.inputs),
+        flops_per_sample=models.flops_per_sample(module, batch.inputs, batch.steps),
         code_sha256=models.code_sha256(baseline),
     )
     return RunSpec(task=card, protocol_name=protocol, model=spec, changes=changes)
@@ -92,8 +91,3 @@ def _resolved_card(
         update["levels"] = task.levels().model_dump()
         update["batch_sha256"] = ""
     return changed(card, update, f"task {card.id} with these changes")
-
-
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,8 +1,9 @@
-"""Trains one cell: data, optimiser, schedule and evaluation grid belong to the harness, the model is any module."""
+"""Trains cells: data, optimiser, schedule and evaluation grid belong to the harness, the model is any module."""
 
 import hashlib
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.cards import Protocol
 from multistep_bench.generators.base import Generator
+from multistep_bench.models.build import logits
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
 from multistep_bench.training.record import Evaluation, EvaluationSet, Outcome
@@ -22,6 +24,8 @@ from multistep_bench.training.rescale import rescale_gradients
 
 EVALUATION_CHUNK = 512  # items of one forward pass of an evaluation
 DRAW_SAMPLES = 2048  # training samples drawn at a time
+
+Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -32,96 +36,146 @@ class EvaluationBatches:
     description: EvaluationSet
 
 
-class CellTrainer:
-    """One cell from its first weights to its budget.
+class Trainer(ABC):
+    """Cells from their first weights to their budget; a subclass trains and evaluates them.
 
-    build: makes the untrained model; called once, right after torch's global generator is seeded with the
-    cell's "init" stream. From then on that generator is the cell's "noise" stream (dropout, drop-path).
-    Callers that care about their own global stream wrap the use in `torch.random.fork_rng()`.
+    build: makes an untrained model; called once a cell, right after torch's global generator is seeded with
+    the cell's "init" stream. From then on that generator is the "noise" stream (dropout, drop-path) of the
+    first cell. Callers that care about their own global stream use `torch.random.fork_rng()` around it all.
     """
 
-    def __init__(
-        self, spec: RunSpec, cell: Cell, task: Generator, build: Callable[[], nn.Module], device: torch.device
-    ) -> None:
+    engine: str  # goes into the record
+
+    def __init__(self, spec: RunSpec, cells: list[Cell], task: Generator, build: Build, device: torch.device) -> None:
         self.spec = spec
-        self.cell = cell
+        self.cells = cells
         self.task = task
         self.device = device
-        self.rate = spec.learning_rate(cell)
-        self.rng = seeds.generator(cell.seed(spec.task.id, "train"), device)
-        self.evaluation = draw_evaluation(spec, cell, task, device)
-        torch.manual_seed(cell.seed(spec.task.id, "init"))
-        self.model = build().to(device)
-        self.optimizer = adamw(self.model, spec.protocol)
-        self.set_progress: Callable[[float], None] = getattr(self.model, "set_progress", lambda fraction: None)
-        torch.manual_seed(cell.seed(spec.task.id, "noise"))
-        self.evaluations: list[Evaluation] = []
+        id = spec.task.id
+        self.rngs = [seeds.generator(cell.seed(id, "train"), device) for cell in cells]
+        self.items = [draw_evaluation(spec, cell, task, device) for cell in cells]
+        self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
+        models = []
+        for cell in cells:
+            torch.manual_seed(cell.seed(id, "init"))
+            models.append(build().to(device))
+        self.prepare(models)
+        torch.manual_seed(cells[0].seed(id, "noise"))
 
-    def state(self) -> dict[str, Any]:
-        """Everything the rest of the curve depends on, as tensors and plain data; taken between two evaluations."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "data": self.rng.get_state(),
-            "noise": torch.get_rng_state(),
-            "noise_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            "evaluations": [evaluation.model_dump() for evaluation in self.evaluations],
-        }
+    @abstractmethod
+    def prepare(self, models: list[nn.Module]) -> None:
+        """Takes over the untrained models, one a cell."""
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from where `state` was taken."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.set_state(state["data"])
-        torch.set_rng_state(state["noise"])
-        if self.device.type == "cuda" and state["noise_cuda"] is not None:
-            torch.cuda.set_rng_state(state["noise_cuda"], self.device)
-        self.evaluations = [Evaluation.model_validate(evaluation) for evaluation in state["evaluations"]]
+    @abstractmethod
+    def train_interval(self, samples: int) -> list[float]:
+        """Trains every cell from `samples` to the next evaluation; the mean training loss of each."""
 
-    def curve(self) -> Iterator[Evaluation | Outcome]:
-        """Trains on from the evaluations made so far, yielding each further one and the outcome last."""
+    @abstractmethod
+    def evaluate(self) -> list[tuple[int, float]]:
+        """Each cell's correct answers among its items, and the mean cross-entropy over them."""
+
+    @abstractmethod
+    def learned(self) -> dict[str, Any]:
+        """Parameters, buffers and the optimiser's state, as tensors and plain data."""
+
+    @abstractmethod
+    def relearn(self, learned: dict[str, Any]) -> None:
+        """Takes over what `learned` gave."""
+
+    def curve(self) -> Iterator[tuple[Cell, Evaluation | Outcome]]:
+        """Trains on from the evaluations made so far, yielding each further one and every cell's outcome.
+
+        A diverged cell gets its outcome at once and no evaluation after it.
+        """
         protocol = self.spec.protocol
-        before = self.evaluations[-1].seconds if self.evaluations else 0.0
-        begin = time.perf_counter() - before
-        for index in range(len(self.evaluations), protocol.evaluations + 1):
+        going = [cell for cell in self.cells if not _diverged(self.evaluations[cell])]
+        for cell in self.cells:
+            if cell not in going:  # diverged just before the state was taken that this trainer goes on from
+                yield cell, _divergence(self.evaluations[cell][-1])
+        done = len(self.evaluations[going[0]]) if going else protocol.evaluations + 1
+        begin = time.perf_counter() - (self.evaluations[going[0]][-1].seconds if done and going else 0.0)
+        for index in range(done, protocol.evaluations + 1):
             samples = index * protocol.interval
-            train_loss = self._train(samples - protocol.interval) if index else None
-            correct, loss = self._evaluate()
+            train_losses = self.train_interval(samples - protocol.interval) if index else [None] * len(self.cells)
+            results = self.evaluate()
             seconds = round(time.perf_counter() - begin, 3)
-            broken = [value for value in (loss, train_loss) if value is not None and not math.isfinite(value)]
-            self.evaluations.append(
-                Evaluation(
+            for cell, train_loss, (correct, loss) in zip(self.cells, train_losses, results, strict=True):
+                if cell not in going:
+                    continue
+                evaluation = Evaluation(
                     samples=samples,
                     correct=correct if math.isfinite(loss) else None,
                     loss=_finite(loss),
                     train_loss=_finite(train_loss),
                     seconds=seconds,
                 )
-            )
-            yield self.evaluations[-1]
-            if broken:
-                reason = f"the loss is {broken[0]} after {samples} samples"
-                yield Outcome(status="diverged", reason=reason, samples=samples, seconds=seconds)
+                self.evaluations[cell].append(evaluation)
+                yield cell, evaluation
+            for cell in [cell for cell in going if _diverged(self.evaluations[cell])]:
+                going.remove(cell)
+                yield cell, _divergence(self.evaluations[cell][-1])
+            if not going:
                 return
-        yield Outcome(status="completed", samples=protocol.budget, seconds=self.evaluations[-1].seconds)
+        for cell in going:
+            seconds = self.evaluations[cell][-1].seconds
+            yield cell, Outcome(status="completed", samples=protocol.budget, seconds=seconds)
 
-    def _train(self, samples: int) -> float:
-        """Trains for one interval from `samples` on; the mean training loss over it."""
+    def state(self) -> dict[str, Any]:
+        """Everything the rest of the curves depends on, as tensors and plain data; taken between evaluations."""
+        cuda = self.device.type == "cuda"
+        return {
+            "cells": [[cell.rate_index, cell.seed_index] for cell in self.cells],
+            "learned": self.learned(),
+            "data": [rng.get_state() for rng in self.rngs],
+            "noise": torch.get_rng_state(),
+            "noise_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "evaluations": [[each.model_dump() for each in self.evaluations[cell]] for cell in self.cells],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from where `state` was taken."""
+        self.relearn(state["learned"])
+        for rng, saved in zip(self.rngs, state["data"], strict=True):
+            rng.set_state(saved)
+        torch.set_rng_state(state["noise"])
+        if self.device.type == "cuda" and state["noise_cuda"] is not None:
+            torch.cuda.set_rng_state(state["noise_cuda"], self.device)
+        for cell, saved in zip(self.cells, state["evaluations"], strict=True):
+            self.evaluations[cell] = [Evaluation.model_validate(each) for each in saved]
+
+    def mixed_precision(self) -> torch.autocast:
+        """The context of every forward pass."""
+        mixed = self.spec.protocol.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed)
+
+
+class SingleTrainer(Trainer):
+    """One cell at a time, for any module: the model as it is, with torch's AdamW."""
+
+    engine = "one cell at a time"
+
+    def prepare(self, models: list[nn.Module]) -> None:
+        (self.model,) = models
+        (self.cell,) = self.cells
+        self.rate = self.spec.learning_rate(self.cell)
+        self.optimizer = adamw(self.model, self.spec.protocol)
+        self.set_progress = progress_setter(self.model)
+
+    def train_interval(self, samples: int) -> list[float]:
         protocol = self.spec.protocol
         total = torch.zeros((), device=self.device)
         self.model.train()
-        for batch in training_batches(self.task, protocol, self.rng):
+        for batch in training_batches(self.task, protocol, self.rngs[0]):
             self.set_progress(samples / protocol.budget)
             set_learning_rate(self.optimizer, learning_rate(protocol, self.rate, samples))
             total += self._step(batch)
             samples += protocol.batch_size
         self.set_progress(samples / protocol.budget)
-        return total.item() / protocol.steps_per_evaluation
+        return [total.item() / protocol.steps_per_evaluation]
 
     def _step(self, batch: Batch) -> torch.Tensor:
-        loss = flat_cross_entropy(
-            self._logits(batch), batch.targets, label_smoothing=self.spec.protocol.label_smoothing
-        )
+        smoothing = self.spec.protocol.label_smoothing
+        loss = flat_cross_entropy(self._logits(batch), batch.targets, label_smoothing=smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         rescaling = self.spec.model.recipe.gradient_rescaling
@@ -131,21 +185,49 @@ class CellTrainer:
         return loss.detach()
 
     @torch.inference_mode()
-    def _evaluate(self) -> tuple[int, float]:
-        """Correct answers among the evaluation set's items, and the mean cross-entropy over them."""
+    def evaluate(self) -> list[tuple[int, float]]:
         self.model.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch in self.evaluation.batches:
-            logits = self._logits(batch)
-            correct += (logits.argmax(-1) == batch.targets).sum()  # an ignored target, -100, equals no class
-            loss += flat_cross_entropy(logits, batch.targets, reduction="sum")
-        return int(correct), loss.item() / self.evaluation.description.items
+        for batch in self.items[0].batches:
+            answers = self._logits(batch)
+            correct += (answers.argmax(-1) == batch.targets).sum()  # an ignored target, -100, equals no class
+            loss += flat_cross_entropy(answers, batch.targets, reduction="sum")
+        return [(int(correct), loss.item() / self.items[0].description.items)]
 
     def _logits(self, batch: Batch) -> torch.Tensor:
-        mixed = self.spec.protocol.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            return self.model(batch.inputs).float()
+        with self.mixed_precision():
+            return at_least_float32(logits(self.model, batch))
+
+    def learned(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def relearn(self, learned: dict[str, Any]) -> None:
+        self.model.load_state_dict(learned["model"])
+        self.optimizer.load_state_dict(learned["optimizer"])
+
+
+def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    """Logits in a type that a loss can be summed in: mixed precision gives bfloat16."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def progress_setter(model: nn.Module) -> Callable[[float], None]:
+    """The model's `set_progress(fraction of training)`, or nothing where it has none."""
+    return getattr(model, "set_progress", lambda fraction: None)
+
+
+def _diverged(evaluations: list[Evaluation]) -> bool:
+    """Whether the last evaluation, or the training before it, was not finite."""
+    if not evaluations:
+        return False
+    last = evaluations[-1]
+    return last.loss is None or (last.samples > 0 and last.train_loss is None)
+
+
+def _divergence(last: Evaluation) -> Outcome:
+    reason = f"the loss is not finite after {last.samples} samples"
+    return Outcome(status="diverged", reason=reason, samples=last.samples, seconds=last.seconds)
 
 
 def _finite(value: float | None) -> float | None:

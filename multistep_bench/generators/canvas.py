@@ -1,0 +1,135 @@
+"""A grid of tiles: drawing source images by class, tinting them, and painting them onto one image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+
+from multistep_bench.batch import Region
+from multistep_bench.sources.images import LabelledImages
+
+COLOUR_NOISE = 0.05  # standard deviation of the normal noise on a tile's tint, per tile and channel
+
+Colours = Sequence[tuple[float, float, float]]
+RED_BLUE: Colours = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+WHITE: Colours = ((1.0, 1.0, 1.0),)
+
+
+class Rows(NamedTuple):
+    """A pool's tensors on one device.
+
+    images [N, C·tile·tile] uint8, sorted by class; labels and ids [N] as in the source; for each class of the pool
+    the number of its images and its first row.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    ids: torch.Tensor
+    counts: torch.Tensor
+    first: torch.Tensor
+
+
+class Pool:
+    """The images of one split of a source that belong to `classes`, sorted so that a class is a range of rows."""
+
+    def __init__(self, split: LabelledImages, classes: Sequence[int], *, tile: int, white: int) -> None:
+        number = torch.full((int(split.labels.max()) + 1,), len(classes))
+        number[list(classes)] = torch.arange(len(classes))
+        number = number[split.labels]  # N: which of `classes`, or len(classes) for another one
+        counts = torch.bincount(number, minlength=len(classes))[: len(classes)]
+        order = torch.argsort(number, stable=True)[: counts.sum()]
+        images = resized(split.images[order], tile).flatten(1).contiguous()
+        rows = Rows(images, split.labels[order], split.ids[order], counts, counts.cumsum(0) - counts)
+        self.channels = split.images.shape[1]
+        self.white = white
+        self._on = {torch.device("cpu"): rows}
+
+    def on(self, device: torch.device) -> Rows:
+        """The pool's tensors on `device`; copied there once."""
+        if device not in self._on:
+            self._on[device] = Rows(*(tensor.to(device) for tensor in self._on[torch.device("cpu")]))
+        return self._on[device]
+
+    def draw(self, labels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        """A uniform row of each class in `labels` (any shape), which count the pool's classes from 0."""
+        rows = self.on(rng.device)
+        position = torch.rand(labels.shape, generator=rng, device=rng.device, dtype=torch.float64)
+        return rows.first[labels] + (position * rows.counts[labels]).long()
+
+
+def resized(images: torch.Tensor, tile: int) -> torch.Tensor:
+    """[N, C, h, w] uint8 → [N, C, tile, tile] uint8, bilinear with antialiasing, unchanged where the size fits."""
+    if images.shape[-2:] == (tile, tile):
+        return images
+    parts = [
+        torch.nn.functional.interpolate(part.double(), size=(tile, tile), mode="bilinear", antialias=True).round()
+        for part in images.split(4096)  # bounds the memory that double precision takes
+    ]
+    return torch.cat([part.clamp(0, 255).to(torch.uint8) for part in parts])
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of each of B samples: rows [B] of a pool, and the tint [B, 3] its pixels are multiplied by."""
+
+    pool: Pool
+    rows: torch.Tensor
+    tint: torch.Tensor
+
+    def steps(self, role: str) -> dict[str, torch.Tensor]:
+        """The class of each image in its source and its number there, named after the tile's role."""
+        rows = self.pool.on(self.rows.device)
+        return {f"{role}_class": rows.labels[self.rows], f"{role}_image": rows.ids[self.rows]}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """rows × columns square cells of `tile` pixels; a cell without a tile is black."""
+
+    rows: int
+    columns: int
+    tile: int
+
+    def layout(self, names: Sequence[str]) -> dict[str, Region]:
+        """The region of each cell, named row by row."""
+        t = self.tile
+        return {name: (i // self.columns * t, i % self.columns * t, t, t) for i, name in enumerate(names)}
+
+    def space(self) -> gymnasium.spaces.Box:
+        """Images [3, H, W]: a pixel is grey × (colour + noise), and noise of ten standard deviations never occurs."""
+        margin = 10 * COLOUR_NOISE
+        shape = (3, self.rows * self.tile, self.columns * self.tile)
+        return gymnasium.spaces.Box(-margin, 1 + margin, shape, np.float32)
+
+    def paint(self, tiles: Sequence[Tile], places: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Images [B, 3, H, W] float32: each tile's pixels / white × tint, at its cell [B] of `places`."""
+        batch, device = len(places[0]), places[0].device
+        channels = max(tile.pool.channels for tile in tiles)
+        t, cells = self.tile, self.rows * self.columns
+        pixels = torch.zeros(batch * cells, channels, t * t, dtype=torch.uint8, device=device)
+        tint = torch.zeros(batch * cells, 3, device=device)
+        first = torch.arange(batch, device=device) * cells
+        for tile, place in zip(tiles, places, strict=True):
+            images = tile.pool.on(device).images.index_select(0, tile.rows)
+            pixels.index_copy_(0, first + place, images.view(batch, -1, t * t).expand(-1, channels, -1))
+            tint.index_copy_(0, first + place, (tile.tint / tile.pool.white).float())
+        # Whole pixel rows of the image, so that the multiplication runs along memory.
+        pixels = pixels.view(batch, self.rows, self.columns, channels, t, t).permute(0, 3, 1, 4, 2, 5)
+        pixels = pixels.reshape(batch, channels, self.rows, t, self.columns * t).float()
+        tint = tint.view(batch, self.rows, self.columns, 3).permute(0, 3, 1, 2)
+        tint = tint.repeat_interleave(t, dim=3).unsqueeze(3)  # B, 3, rows, 1, columns·tile
+        return (pixels * tint).view(batch, 3, self.rows * t, self.columns * t)
+
+
+def integers(high: int, *shape: int, rng: torch.Generator) -> torch.Tensor:
+    """Uniform integers 0 … high − 1, int64."""
+    return torch.randint(high, shape, generator=rng, device=rng.device)
+
+
+def noisy_tint(palette: Colours, colours: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """The colours [...] of a palette plus normal noise of standard deviation `COLOUR_NOISE`, [..., 3] float64."""
+    noise = torch.randn(*colours.shape, 3, generator=rng, device=rng.device, dtype=torch.float64)
+    return torch.tensor(palette, device=rng.device)[colours] + COLOUR_NOISE * noise

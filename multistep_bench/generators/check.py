@@ -1,0 +1,80 @@
+"""Checks a task card against the generator it names."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from multistep_bench import seeds
+from multistep_bench.cards import Levels, TaskCard
+from multistep_bench.generators.base import Generator
+from multistep_bench.generators.task import batch_sha256, make_task
+
+LEVEL_TOLERANCE = 1e-9
+TIMED_BATCH = 512
+TIMED_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class CardCheck:
+    """What was found: the levels and batch hash that the generator gives, and every way the card differs."""
+
+    id: str
+    problems: list[str]
+    levels: dict[str, float | None]
+    batch_sha256: str
+    samples_per_second: float
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ok": self.ok}
+
+    def lines(self) -> list[str]:
+        """For a person to read."""
+        levels = ", ".join(f"{name} {value:.6g}" for name, value in self.levels.items() if value is not None)
+        verdict = [f"{self.id}: {problem}" for problem in self.problems] or [f"{self.id}: the card is right"]
+        return [
+            *verdict,
+            f"levels: {levels}",
+            f"batch_sha256: {self.batch_sha256}",
+            f"speed: {self.samples_per_second:,.0f} samples a second in batches of {TIMED_BATCH}",
+        ]
+
+
+def check_card(card: TaskCard, data_root: str | Path | None = None) -> CardCheck:
+    """Builds the card's generator, recomputes levels and batch hash, and times its batches.
+
+    Raises a `BenchError` where the generator cannot be built.
+    """
+    task = make_task(card, data_root)
+    levels, digest = task.levels(), batch_sha256(task)
+    problems = _level_problems(card.levels, levels)
+    if digest != card.batch_sha256:
+        problems.append(
+            f"batch_sha256 is {card.batch_sha256 or 'empty'} in the card, but the generator's batches hash to {digest};"
+            " a task whose data change needs a new version"
+        )
+    return CardCheck(card.id, problems, levels.model_dump(), digest, _speed(task))
+
+
+def _level_problems(written: Levels, computed: Levels) -> list[str]:
+    problems = []
+    for name, value in computed.model_dump().items():
+        there = getattr(written, name)
+        if (there is None) != (value is None) or (value is not None and abs(there - value) > LEVEL_TOLERANCE):
+            problems.append(f"levels.{name} is {there} in the card, but the generator computes {value}")
+    return problems
+
+
+def _speed(task: Generator) -> float:
+    """Training samples a second, on the CPU."""
+    rng = seeds.generator(seeds.derive("speed"))
+    task.sample(TIMED_BATCH, split="train", rng=rng)
+    batches, begin = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < TIMED_SECONDS:
+        task.sample(TIMED_BATCH, split="train", rng=rng)
+        batches += 1
+    return batches * TIMED_BATCH / elapsed

@@ -1,0 +1,97 @@
+"""What all tasks on a grid of tiles share: sources, the description, label noise, and the steps of each tile."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import gymnasium
+import torch
+from pydantic import AfterValidator, Field
+
+from multistep_bench.batch import Batch, TaskInfo
+from multistep_bench.cards import Strict
+from multistep_bench.errors import CardError
+from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.canvas import Grid, Pool, integers
+from multistep_bench.sources.images import open_source
+
+
+def _of_one_size(groups: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    if len({len(group) for group in groups}) > 1:
+        raise ValueError("the groups differ in size; give each as many classes")
+    return groups
+
+
+Classes = Annotated[tuple[int, ...], Field(strict=False, min_length=1)]  # TOML and JSON give a list
+Labels = Annotated[tuple[int, ...], Field(strict=False, min_length=2)]
+Groups = Annotated[tuple[Classes, ...], Field(strict=False, min_length=2), AfterValidator(_of_one_size)]
+TEN: tuple[int, ...] = tuple(range(10))
+
+
+class TileParameters(Strict):
+    """label_noise: probability η that a target is replaced by a uniform other class.
+    tile: height and width of a tile in pixels; source images of another size are resized bilinearly.
+    """
+
+    label_noise: float = Field(default=0.0, ge=0, lt=1)
+    tile: int = Field(default=28, ge=4)
+
+
+class TileTask(Generator):
+    """Labelled images of K classes on a grid of tiles. A subclass sets `grid` and writes `regions`,
+    `num_classes`, `levels` and `draw`.
+    """
+
+    Parameters: ClassVar[type[Strict]] = TileParameters
+    grid: Grid
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Number of labels K."""
+
+    @property
+    @abstractmethod
+    def regions(self) -> Sequence[str]:
+        """A name for each cell of the grid, row by row."""
+
+    def open(self, source: str, classes: Sequence[int]) -> dict[Split, Pool]:
+        """The pools of both splits of a source; `classes` are drawn as 0, 1, … in this order.
+
+        Raises `DataError` where files are missing or broken, and `CardError` unless `classes` are distinct classes
+        of the source.
+        """
+        opened = open_source(source, self.data_root)
+        last = len(opened.classes) - 1
+        if len(set(classes)) != len(classes) or not all(0 <= c <= last for c in classes):
+            raise CardError(
+                f"classes {list(classes)} of {self.id} are not distinct classes of '{source}'; choose from 0..{last}"
+            )
+        return {
+            "train": Pool(opened.train, classes, tile=self.grid.tile, white=opened.white),
+            "eval": Pool(opened.eval, classes, tile=self.grid.tile, white=opened.white),
+        }
+
+    def describe(self) -> TaskInfo:
+        return TaskInfo(
+            id=self.id,
+            observation_space=self.grid.space(),
+            target_space=gymnasium.spaces.Discrete(self.num_classes),
+            num_classes=self.num_classes,
+            kind="image",
+            layout=self.grid.layout(self.regions),
+            size=self.size,
+            steps=tuple(self.draw(1, "eval", torch.Generator().manual_seed(0)).steps),
+            **self.levels().model_dump(),
+        )
+
+    def batch(
+        self, images: torch.Tensor, answers: torch.Tensor, steps: dict[str, torch.Tensor], rng: torch.Generator
+    ) -> Batch:
+        """The batch of images [B, 3, H, W] with these answers [B], under the task's label noise."""
+        noise, k = self.parameters.label_noise, self.num_classes
+        if noise > 0:
+            wrong = torch.rand(len(answers), generator=rng, device=rng.device, dtype=torch.float64) < noise
+            other = (answers + 1 + integers(k - 1, len(answers), rng=rng)) % k
+            answers = torch.where(wrong, other, answers)
+        return Batch(inputs=images, targets=answers, steps=steps)

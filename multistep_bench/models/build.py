@@ -1,0 +1,155 @@
+"""From what a user calls a model to an `nn.Module` that is known to keep the contract."""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from multistep_bench import registry
+from multistep_bench.batch import Batch, Inputs, TaskInfo
+from multistep_bench.cards import (
+    BaselineCard,
+    changed,
+    is_card_path,
+    list_baselines,
+    list_models,
+    load_baseline,
+)
+from multistep_bench.errors import ModelError, NotFound
+from multistep_bench.models import external
+from multistep_bench.models.construct import construct
+
+
+def resolve_model(name: str | Path) -> BaselineCard:
+    """The card of a model.
+
+    name: a baseline card's name or path, a registered model, "timm/NAME" or "package.module:build"; what is no
+    card gets one without configuration. Raises `NotFound` with the closest match, `CardError` for a broken card,
+    `BenchError` for a path that cannot be imported.
+    """
+    if is_card_path(name) or name in list_baselines():
+        return load_baseline(name)
+    name = str(name)
+    if ":" not in name and not name.startswith(external.PREFIX) and name not in registry.models.names():
+        known = [*list_models(), *external.timm_names()]
+        raise NotFound("model", name, known, "mstep-bench list models; or timm/NAME, package.module:build, a card")
+    factory = builder(name)
+    summary = inspect.getdoc(factory) or "A model without a card."
+    return BaselineCard(name=name, title=name, summary=summary, source="given by name", model=name)
+
+
+def builder(model: str) -> Callable[..., Any]:
+    """What builds a model from a TaskInfo and options: behind a registered name, "timm/NAME" or an import path."""
+    if model.startswith(external.PREFIX):
+        return external.timm_builder(model)
+    return registry.models.get(model)
+
+
+def make_model(name: str | Path, info: TaskInfo, **config: Any) -> nn.Module:
+    """A model for a task, untrained, its weights drawn from torch's global generator.
+
+    name: as in `resolve_model`. config: options of the builder, laid over those of the card.
+    Raises `NotFound` or `ModelError`.
+    """
+    card = resolve_model(name)
+    return build(changed(card, {"config": {**card.config, **config}}, f"model {card.name}"), info)
+
+
+def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
+    """The model of a card for a task; everything random comes from torch's global generator."""
+    return construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+
+
+def logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """The model's answer to a batch: [B, K], or [B, T, K] for tokens.
+
+    A model with `uses_steps = True` is an upper bound: it is also given the intermediate variables.
+    """
+    if getattr(model, "uses_steps", False):
+        return model(batch.inputs, batch.steps)
+    return model(batch.inputs)
+
+
+def check_contract(model: nn.Module, info: TaskInfo, batch: Batch) -> None:
+    """Raises `ModelError` unless the model, in evaluation mode, answers a batch with logits of the right shape."""
+    wanted = (*batch.targets.shape, info.num_classes)
+    name = type(model).__name__
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            answer = logits(model, batch)
+    except Exception as error:  # a user's code may fail in any way
+        raise ModelError(
+            f"{name} cannot take inputs of shape {_shapes(batch.inputs)} of {info.id}:"
+            f" {type(error).__name__}: {error}; choose or write a model that fits observation_space"
+        ) from error
+    finally:
+        model.train(training)
+    if not isinstance(answer, torch.Tensor):
+        raise ModelError(f"{name} answers with a {type(answer).__name__}; return logits, a tensor of shape {wanted}")
+    if tuple(answer.shape) != wanted or not answer.is_floating_point():
+        raise ModelError(
+            f"{name} answers a batch of {info.id} with {answer.dtype} of shape {tuple(answer.shape)};"
+            f" logits of floating point and shape {wanted} are wanted"
+        )
+
+
+def _shapes(inputs: Inputs) -> str:
+    if isinstance(inputs, dict):
+        return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
+    return str(tuple(inputs.shape))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def flops_per_sample(model: nn.Module, inputs: Inputs, steps: dict[str, torch.Tensor] | None = None) -> int | None:
+    """Floating-point operations of one forward pass, two for each multiply-add of matrix products and convolutions.
+
+    Counted by `torch.utils.flop_counter` on a batch in evaluation mode; None where it counts nothing or fails.
+    steps: for a model with `uses_steps`. The model has passed `check_contract`.
+    """
+    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
+    training = model.training
+    model.eval()
+    try:
+        with FlopCounterMode(display=False) as counter:
+            logits(model, Batch(inputs, torch.empty(0), steps or {}))
+    except Exception:  # the counter's hooks do not suit every module; then the cost is unknown, not the model wrong
+        return None
+    finally:
+        model.train(training)
+    return counter.get_total_flops() // len(first) or None
+
+
+def code_sha256(card: BaselineCard) -> str:
+    """SHA-256 of the source files that define a card's builder and its attention rule, if it names one."""
+    timm_model = card.model.startswith(external.PREFIX)
+    factories = [external.timm_source(card.model) if timm_model else builder(card.model)]
+    if "attention" in card.config:
+        factories.append(registry.attention_rules.get(card.config["attention"]))
+    digest = hashlib.sha256()
+    for path in sorted({_source_file(factory, card.name) for factory in factories}):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_file(factory: Callable[..., Any], name: str) -> Path:
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:  # an instance with __call__
+        path = inspect.getsourcefile(type(factory))
+    if path is None or not Path(path).is_file():
+        raise ModelError(f"the code of model '{name}' is in no file, so a record cannot name it; write it to a module")
+    return Path(path)

@@ -1,0 +1,47 @@
+"""Calls a factory of models or attention rules with a user's options, and says in one sentence what is wrong."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from multistep_bench.errors import BenchError, ModelError
+
+
+def construct(
+    factory: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any], *, what: str
+) -> nn.Module:
+    """`factory(*arguments, **options)`; raises `ModelError` unless the options fit and a module comes out.
+
+    what: the factory as the message names it, such as "model 'vit'".
+    """
+    _check_options(factory, len(arguments), options, what)
+    try:
+        module = factory(*arguments, **options)
+    except BenchError:
+        raise
+    except Exception as error:  # a user's code, or an option whose value the factory rejects, may fail in any way
+        raise ModelError(
+            f"{what} cannot be built with options {dict(options)}: {type(error).__name__}: {error};"
+            " correct the options or the code"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{what} returned a {type(module).__name__}; return a torch.nn.Module")
+    return module
+
+
+def _check_options(factory: Callable[..., Any], given: int, options: Mapping[str, Any], what: str) -> None:
+    takes_nothing = isinstance(factory, type) and factory.__init__ is nn.Module.__init__
+    parameters = [] if takes_nothing else list(inspect.signature(factory).parameters.values())[given:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    unknown = [name for name in options if name not in known]
+    if not unknown:
+        return
+    match = get_close_matches(unknown[0], known, n=1)
+    suggestion = f", did you mean '{match[0]}'?" if match else ""
+    takes = f"it takes {', '.join(known)}" if known else "it takes none"
+    raise ModelError(f"{what} has no option {', '.join(map(repr, unknown))}{suggestion} ({takes})")

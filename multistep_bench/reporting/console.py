@@ -1,0 +1,188 @@
+"""What the command line prints: which observer a run gets, score tables, comparisons."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from multistep_bench.reporting.labels import number, rate_label, short_count, task_label
+from multistep_bench.reporting.live import LiveTable, PlainLines
+from multistep_bench.scoring.cell_set import CellSetScore
+from multistep_bench.scoring.compare import Comparison, SetComparison
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import OverallScore, Score
+from multistep_bench.scoring.statistics import Interval
+
+PROBLEMS_SHOWN = 8
+COLUMNS = (
+    "Eureka-\nmoments",
+    "probability\np",
+    "speed\nS",
+    "final\naccuracy",
+    "given\nEureka",
+    "median\ntime",
+)
+MEANINGS = {
+    "Eureka-moment": "accuracy at the threshold, confirmed by the next evaluations",
+    "p": "share of runs with a Eureka-moment by the budget",
+    "S": "mean of 1 − time/budget over runs, 0 without a Eureka-moment",
+    "final accuracy": "mean of the last five evaluations",
+    "given Eureka": "final accuracy of the runs with a Eureka-moment",
+    "median time": "samples by which half of the runs had their Eureka-moment",
+    "grid": "all cells",
+    "tuned": "each seed at the learning rate that is best on the other seeds",
+    "Q": "mean over tasks and runs of ln(budget/time)/ln 64, at most 1",
+}
+
+
+def make_observer(console: Console) -> LiveTable | PlainLines:
+    """A live table where the console can redraw itself, plain lines otherwise."""
+    return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else PlainLines(console)
+
+
+def print_score(console: Console, score: Score) -> None:
+    """A table a run, then Q of each model and what the columns mean."""
+    for run in score.runs:
+        console.print(_title(run))
+        console.print(_table(run))
+        for line in _remarks(run):
+            console.print(line)
+        console.print()
+    for entry in score.overall:
+        if entry.grid is not None:
+            console.print(_overall(entry))
+    console.print()
+    meanings = Table.grid(padding=(0, 2, 0, 0))
+    for name, meaning in MEANINGS.items():
+        meanings.add_row(name, meaning, style="dim")
+    console.print(meanings)
+    console.print(Text("Intervals are 95 %.", style="dim"))
+
+
+def _title(run: RunScore) -> Text:
+    protocol = run.spec.protocol
+    title = Text(f"{run.spec.model.name} on {task_label(run.spec)}", style="bold")
+    rates = len(protocol.learning_rates)
+    cells = f"{protocol.seeds} seed{'s' * (protocol.seeds > 1)} × {rates} learning rate{'s' * (rates > 1)}"
+    return title.append(f"\n{cells}, {protocol.budget:,} training samples each", style="not bold")
+
+
+def _table(run: RunScore) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("learning\nrate", justify="right", style="bold", no_wrap=True)
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for rate, scores in zip(run.spec.protocol.learning_rates, run.by_rate, strict=True):
+        table.add_row(rate_label(rate), *_row(scores))
+    table.add_section()
+    table.add_row("grid", *_row(run.grid))
+    if run.tuned is not None:
+        table.add_row("tuned", *_row(run.tuned))
+    return table
+
+
+def _row(scores: CellSetScore) -> list[Text]:
+    return [
+        Text(f"{scores.events}/{scores.n}"),
+        _interval(scores.probability),
+        _interval(scores.speed),
+        _interval(scores.final_accuracy),
+        Text(number(scores.final_accuracy_given_eureka)),
+        Text("–" if scores.median is None else short_count(scores.median)),
+    ]
+
+
+def _interval(interval: Interval | None) -> Text:
+    """The estimate over its interval."""
+    if interval is None:
+        return Text("–")
+    return Text(number(interval.estimate)).append(f"\n{interval.low:.2f}–{interval.high:.2f}", style="dim")
+
+
+def _remarks(run: RunScore) -> Iterator[Text]:
+    """The levels, then what to know before quoting a number."""
+    levels, scoring = run.spec.task.levels, run.spec.task.scoring
+    known = {"chance": levels.chance, "shortcut": levels.shortcut}
+    known |= {"threshold": levels.threshold(scoring.threshold_fraction), "ceiling": levels.ceiling}
+    yield Text("levels: " + ", ".join(f"{name} {number(level)}" for name, level in known.items()))
+    if run.best_rate_at_edge and len(run.by_rate) > 1:
+        best = rate_label(run.spec.protocol.learning_rates[run.best_rate])
+        yield Text(
+            f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside", "yellow"
+        )
+    problems = list(run.problems.items())
+    if problems:
+        yield Text(f"{len(problems)} of {len(run.cells)} cells count as runs without a Eureka-moment:", style="red")
+    for name, reason in problems[:PROBLEMS_SHOWN]:
+        yield Text(f"  {name} {reason}", style="red")
+    if len(problems) > PROBLEMS_SHOWN:
+        yield Text(f"  and {len(problems) - PROBLEMS_SHOWN} more", style="red")
+
+
+def _overall(entry: OverallScore) -> Text:
+    """Q of a model in one line."""
+    tuned = "" if entry.tuned is None else f", tuned {_in_brackets(entry.tuned)}"
+    count = len(entry.tasks)
+    missing = f"; missing and counted 0: {', '.join(entry.missing_tasks)}" if entry.missing_tasks else ""
+    assert entry.grid is not None
+    text = f"Q over {count} task{'s' * (count > 1)}: grid {_in_brackets(entry.grid)}{tuned}{missing}"
+    return Text(f"{entry.model} {entry.protocol}: ", style="bold").append(text, style="not bold")
+
+
+def _in_brackets(interval: Interval) -> str:
+    return f"{number(interval.estimate)} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Both models beside each other, the tests, and the sentence to quote."""
+    name_a, name_b = comparison.labels
+    console.print(Text(f"{name_a} (A) against {name_b} (B) on {task_label(comparison.a.spec)}", style="bold"))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("")
+    sets = {"grid": comparison.grid} | ({"tuned": comparison.tuned} if comparison.tuned else {})
+    for name in sets:
+        table.add_column(name, justify="right")
+    for label, *values in zip(_COMPARED, *map(_compared, sets.values()), strict=True):
+        table.add_row(label, *values)
+    console.print(table)
+    console.print(Text("Brackets are 95 % intervals, of p by Newcombe's method.\n", style="dim"))
+    console.print(Text(comparison.sentence()))
+
+
+_COMPARED = (
+    "Eureka-moments of A",
+    "Eureka-moments of B",
+    "p of A − p of B",
+    "  Boschloo's exact test",
+    "S of A",
+    "S of B",
+    "S of A − S of B",
+    "  permutation test",
+    "  log-rank test",
+    "P(run of A is faster)",
+)
+
+
+def _compared(scores: SetComparison) -> list[str]:
+    return [
+        f"{scores.events_a}/{scores.n_a}",
+        f"{scores.events_b}/{scores.n_b}",
+        _difference(scores.probability),
+        _p_value(scores.boschloo),
+        number(scores.speed_a),
+        number(scores.speed_b),
+        _difference(scores.speed),
+        _p_value(scores.permutation),
+        _p_value(scores.logrank),
+        number(scores.improvement),
+    ]
+
+
+def _difference(interval: Interval | None) -> str:
+    return "–" if interval is None else f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _p_value(p: float | None) -> str:
+    return "–" if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"

@@ -1,0 +1,130 @@
+"""What every figure of the suite shares: its style, its colours, and how it is written to a file."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from multistep_bench.errors import BenchError
+
+Look = dict[str, Any]  # colour, dashes and marks, by matplotlib's names
+
+COLUMN = 3.25  # inches: one column of a two-column paper
+PAGE = 6.75  # inches: its full text width
+
+# Okabe and Ito's colours, told apart by colour-blind readers; without black (text) and yellow (faint on white).
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+LINE_STYLES = ("-", "--", ":")  # after the last colour the next dash pattern, so that no two series look alike
+INK = "#1b1b1f"
+MUTED = "#6a6a73"
+PAPER = "#ffffff"
+
+# The variables of a page that colour an inline figure, so that it follows the page's theme.
+PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", PAPER: "--paper"} | {
+    colour: f"--series-{index}" for index, colour in enumerate(SERIES)
+}
+
+FORMATS = ("png", "svg", "pdf")
+_NO_METADATA = {
+    "png": {"Software": None},
+    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    "pdf": {"CreationDate": None},
+}
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a model's name may hold dollar signs
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType: some publishers refuse Type 3
+    "svg.hashsalt": "multistep-bench",  # equal figures give equal files
+}
+
+
+@contextmanager
+def style(**changes: Any) -> Iterator[None]:
+    """The suite's look; the user's own matplotlib settings stand again afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        settings: dict[Any, Any] = {**_STYLE, **changes}
+        matplotlib.rcParams.update(settings)
+        yield
+
+
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """A figure of that size in inches, outside pyplot: no window, no state left behind."""
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def series_style(index: int) -> Look:
+    """Colour and dash pattern of the index-th series of a figure."""
+    return {
+        "color": SERIES[index % len(SERIES)],
+        "linestyle": LINE_STYLES[index // len(SERIES) % len(LINE_STYLES)],
+    }
+
+
+def plot_format(path: Path) -> str:
+    """The format that a file's name asks for; raises `BenchError` for one that is not written here."""
+    name = path.suffix.lstrip(".").lower()
+    if name not in FORMATS:
+        raise BenchError(f"a plot cannot be written as '{path.name}'; end the name in .png, .svg or .pdf")
+    return name
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure as its name's ending says, with no date inside; the same figure gives the same bytes."""
+    path = Path(path)
+    file_format = plot_format(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format=file_format, metadata=_NO_METADATA[file_format])
+    except OSError as error:
+        raise BenchError(f"the plot {path} cannot be written: {error.strerror}; choose another place") from error
+    return path
+
+
+def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
+    """A figure as an <svg> element for a page that defines the variables of `PAGE_COLOURS`.
+
+    name:   told to who cannot see it.
+    titles: what to show when the pointer rests on an artist, by its gid.
+    Draw it in `style(**{"svg.fonttype": "none", "svg.hashsalt": …})`, each figure of a page with its own salt.
+    """
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata=_NO_METADATA["svg"])
+    svg = text.getvalue()
+    view = re.search(r'viewBox="[^"]*"', svg)
+    assert view is not None
+    svg = f'<svg role="img" aria-label="{escape(name)}" {view[0]}>' + svg[svg.index("</defs>") + len("</defs>") :]
+    svg = re.sub(r' font-family: [^;"]*;', "", svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace("\n", ""), svg)
+    for colour, variable in PAGE_COLOURS.items():
+        svg = svg.replace(colour, f"var({variable})")
+    for gid, title in titles.items():
+        svg = svg.replace(f'<g id="{gid}">', f"<g><title>{escape(title)}</title>")
+    return re.sub(r'<g id="[^"]*">', "<g>", svg)

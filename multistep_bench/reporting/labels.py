@@ -1,0 +1,57 @@
+"""How numbers are written, the same in the terminal, in plots and in the report."""
+
+import math
+from collections.abc import Sequence
+
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.training.cells import RunSpec
+
+
+def rate_label(rate: float) -> str:
+    """A learning rate: 0.001 → "1e-3", 0.00025 → "2.5e-4"."""
+    mantissa, exponent = f"{rate:.4e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def short_count(count: float) -> str:
+    """A number of samples in at most five characters below a trillion: 143360 → "143k", 1.2e6 → "1.2M"."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:
+            value = count / size
+            return f"{value:.1f}{unit}" if value < 9.95 else f"{value:.0f}{unit}"
+    return f"{count:.0f}"
+
+
+def number(value: float | None) -> str:
+    """A score to three places; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Wall-clock time: 38 → "38 s", 83 → "1:23 min", 5000 → "1:23 h"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
+def run_labels(runs: Sequence[RunScore]) -> list[str]:
+    """A name for each run that tells it from the others on its task: the model's, with its changes where needed."""
+    keys = [(run.spec.model.name, task_label(run.spec)) for run in runs]
+    return [
+        f"{key[0]} ({changes_label(run.spec)})" if keys.count(key) > 1 and run.spec.changes else key[0]
+        for run, key in zip(runs, keys, strict=True)
+    ]
+
+
+def task_label(spec: RunSpec) -> str:
+    """What a run was trained on, with what was changed in the task: "two_step-v1 quick, task.label_noise=0.1"."""
+    changes = [f", {key}={value}" for key, value in spec.changes.items() if key.startswith("task.")]
+    return f"{spec.task.id} {spec.protocol_name}{''.join(changes)}"
+
+
+def changes_label(spec: RunSpec) -> str:
+    """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
+    return ", ".join(f"{key}={value}" for key, value in spec.changes.items())

@@ -1,0 +1,119 @@
+"""What a run has reached so far, as the launcher tells it; the console draws it."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from multistep_bench.scoring.eureka import CurveScore, accuracies, eureka_time, score_curve
+from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.training.record import Evaluation, Outcome, Record
+
+
+class CellProgress:
+    """The curve of one cell so far; `eureka` is set as soon as enough evaluations confirm the event."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self.evaluations: list[Evaluation] = []
+        self.items = 1
+        self.eureka: float | None = None
+        self.outcome: Outcome | None = None
+
+    def add(self, evaluation: Evaluation, items: int) -> None:
+        if evaluation.samples == 0:  # the cell starts, perhaps anew
+            self.evaluations, self.eureka, self.outcome = [], None, None
+        self.evaluations.append(evaluation)
+        self.items = items
+        if self.eureka is None:
+            task = self._spec.task
+            threshold = task.levels.threshold(task.scoring.threshold_fraction)
+            self.eureka = eureka_time(self.samples, self.accuracy, threshold, task.scoring.confirmations)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """[evaluations] training samples seen."""
+        return np.array([evaluation.samples for evaluation in self.evaluations], dtype=np.float64)
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """[evaluations], NaN where one is missing."""
+        return accuracies([evaluation.correct for evaluation in self.evaluations], self.items)
+
+    @property
+    def fraction(self) -> float:
+        """Part of the budget behind this cell; an ended cell has nothing left to do."""
+        if self.outcome is not None:
+            return 1.0
+        return self.evaluations[-1].samples / self._spec.protocol.budget if self.evaluations else 0.0
+
+    def score(self) -> CurveScore:
+        """The score of an ended cell."""
+        assert self.outcome is not None
+        task = self._spec.task
+        return score_curve(
+            self.samples,
+            self.accuracy,
+            levels=task.levels,
+            scoring=task.scoring,
+            budget=self._spec.protocol.budget,
+            status=self.outcome.status,
+        )
+
+
+class RunProgress:
+    """Every cell of a run, and how fast the run goes.
+
+    clock: seconds that never run backwards; only differences count.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        finished: Mapping[Cell, Record],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.cells = {cell: CellProgress(spec) for cell in spec.cells()}
+        for cell, record in finished.items():
+            for evaluation in record.evaluations:
+                self.cells[cell].add(evaluation, record.header.evaluation.items)
+            self.cells[cell].outcome = record.outcome
+        self.kept = self.ended
+        self._clock = clock
+        self._began = clock()
+        self._samples = 0
+        self._fraction_before = self.fraction
+
+    def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
+        progress = self.cells[cell]
+        if evaluation.samples and progress.evaluations:
+            self._samples += evaluation.samples - progress.evaluations[-1].samples
+        progress.add(evaluation, items)
+
+    @property
+    def ended(self) -> int:
+        return sum(cell.outcome is not None for cell in self.cells.values())
+
+    @property
+    def fraction(self) -> float:
+        """Part of the run that is behind, in [0, 1]."""
+        return sum(cell.fraction for cell in self.cells.values()) / len(self.cells)
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._began
+
+    @property
+    def samples_per_second(self) -> float:
+        """Training samples drawn since the run was begun or resumed, over the time since then."""
+        return self._samples / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected time to the end at the pace so far; None before the first step."""
+        done = self.fraction - self._fraction_before
+        return self.seconds * (1 - self.fraction) / done if done > 0 else None

@@ -1,0 +1,224 @@
+"""The score of one run: every cell, every learning rate, the grid, and tuned learning rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from multistep_bench.errors import RunError
+from multistep_bench.scoring.cell_set import (
+    CellScore,
+    CellSetScore,
+    best_rate,
+    event_interval,
+    leave_one_out_rates,
+    profiles,
+    score_cells,
+    speeds,
+)
+from multistep_bench.scoring.eureka import CurveScore, Status, accuracies, eureka_time, score_curve
+from multistep_bench.scoring.statistics import Interval, wilson
+from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.training.record import Record, Run, iter_records, read_spec, record_path
+
+ROBUSTNESS_FRACTIONS = (0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True)
+class ThresholdScore:
+    """p, S and Q over the grid under another threshold fraction λ; p and Q are None for a control task."""
+
+    threshold_fraction: float
+    probability: Interval | None
+    speed: Interval
+    profile: Interval | None
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """The score of one run: one model on one task under one protocol.
+
+    cells:         every cell that the specification asks for, in its order; one without a record is
+                   missing and counts as a failure.
+    by_rate:       per learning rate, over its seeds.
+    grid:          over all cells.
+    tuned:         per seed the cell at the learning rate that is best on the other seeds, the chosen rates
+                   taken as given; None with one seed.
+    tuned_rates:   index of the rate so chosen, by seed index.
+    best_rate:     index of the best rate on all seeds.
+    robustness:    under the threshold fractions `ROBUSTNESS_FRACTIONS`.
+    """
+
+    spec: RunSpec
+    cells: tuple[CellScore, ...]
+    by_rate: tuple[CellSetScore, ...]
+    grid: CellSetScore
+    tuned: CellSetScore | None
+    tuned_rates: tuple[int, ...]
+    best_rate: int
+    robustness: tuple[ThresholdScore, ...]
+
+    @property
+    def control(self) -> bool:
+        """The task has no intermediate step, so there is no p and no Q."""
+        return self.spec.task.levels.shortcut is None
+
+    @property
+    def best_rate_at_edge(self) -> bool:
+        """No lower or no higher learning rate than the best was tried, so a better one may lie outside the grid."""
+        return self.best_rate in (0, len(self.by_rate) - 1)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the cells without a record."""
+        return tuple(cell.cell.name for cell in self.cells if cell.status == "missing")
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Name → reason of the cells that fail whatever they learned: missing, failed, diverged or invalid."""
+        return {cell.cell.name: cell.problem for cell in self.cells if cell.problem is not None}
+
+    @property
+    def cells_by_rate(self) -> list[list[CellScore]]:
+        """The cells of each learning rate, in the order of their seeds."""
+        return _by_rate(self.cells)
+
+    @property
+    def tuned_cells(self) -> tuple[CellScore, ...]:
+        """The cells that `tuned` is about, by seed index."""
+        by_rate = self.cells_by_rate
+        return tuple(by_rate[rate][seed] for seed, rate in enumerate(self.tuned_rates))
+
+
+def score_run(run: str | Path | Run) -> RunScore:
+    """The score of a run folder, read one record at a time, or of a run already read.
+
+    Raises `RunError` for a folder or a record that cannot be scored.
+    """
+    if isinstance(run, Run):
+        folder, spec, records = run.path, run.spec, iter(run.records)
+    else:
+        folder = Path(run)
+        spec = read_spec(folder)
+        records = iter_records(folder, spec)
+    present = {record.cell: _score_record(record, spec, folder) for record in records}
+    cells = tuple(present.get(cell) or _missing(cell, spec) for cell in spec.cells())
+    return _score_cells(spec, cells)
+
+
+def _score_cells(spec: RunSpec, cells: tuple[CellScore, ...]) -> RunScore:
+    protocol = spec.protocol
+    control = spec.task.levels.shortcut is None
+    strata = _by_rate(cells)
+    curves = [[cell.curve for cell in stratum] for stratum in strata]
+    chosen = leave_one_out_rates(curves, protocol.budget) if protocol.seeds > 1 else ()
+    tuned = [curves[rate][seed] for seed, rate in enumerate(chosen)]
+    return RunScore(
+        spec=spec,
+        cells=cells,
+        by_rate=tuple(score_cells([stratum], protocol.budget, control=control) for stratum in curves),
+        grid=score_cells(curves, protocol.budget, control=control),
+        tuned=score_cells([tuned], protocol.budget, control=control) if tuned else None,
+        tuned_rates=chosen,
+        best_rate=best_rate(curves, protocol.budget),
+        robustness=tuple(
+            _threshold_score(
+                fraction,
+                [[cell.eureka_by_fraction[index] for cell in stratum] for stratum in strata],
+                protocol.budget,
+                control=control,
+            )
+            for index, fraction in enumerate(ROBUSTNESS_FRACTIONS)
+        ),
+    )
+
+
+def _by_rate(cells: tuple[CellScore, ...]) -> list[list[CellScore]]:
+    rates = sorted({cell.cell.rate_index for cell in cells})
+    return [[cell for cell in cells if cell.cell.rate_index == rate] for rate in rates]
+
+
+def _threshold_score(
+    fraction: float, strata: Sequence[Sequence[float | None]], budget: int, *, control: bool
+) -> ThresholdScore:
+    times = [time for stratum in strata for time in stratum]
+    events = sum(time is not None for time in times)
+    return ThresholdScore(
+        threshold_fraction=fraction,
+        probability=None if control else wilson(events, len(times)),
+        speed=event_interval([speeds(stratum, budget) for stratum in strata]),
+        profile=None if control else event_interval([profiles(stratum, budget) for stratum in strata]),
+    )
+
+
+def _missing(cell: Cell, spec: RunSpec) -> CellScore:
+    return CellScore(
+        cell=cell,
+        learning_rate=spec.learning_rate(cell),
+        status="missing",
+        reason=None,
+        curve=_score_curve([], np.array([]), spec, "missing"),
+        eureka_by_fraction=(None,) * len(ROBUSTNESS_FRACTIONS),
+        seconds=None,
+        eureka_seconds=None,
+        record_sha256=None,
+    )
+
+
+def _score_record(record: Record, spec: RunSpec, folder: Path) -> CellScore:
+    levels, scoring = spec.task.levels, spec.task.scoring
+    samples, accuracy = _curve(record, spec, folder)
+    curve = _score_curve(samples, accuracy, spec, record.outcome.status)
+    counts = record.outcome.status == "completed" and curve.invalid is None
+    return CellScore(
+        cell=record.cell,
+        learning_rate=spec.learning_rate(record.cell),
+        status=record.outcome.status,
+        reason=record.outcome.reason,
+        curve=curve,
+        eureka_by_fraction=tuple(
+            eureka_time(samples, accuracy, levels.threshold(fraction), scoring.confirmations) if counts else None
+            for fraction in ROBUSTNESS_FRACTIONS
+        ),
+        seconds=record.outcome.seconds,
+        eureka_seconds=None if curve.eureka is None else _seconds_at(curve.eureka, record),
+        record_sha256=record.sha256,
+    )
+
+
+def _seconds_at(time: float, record: Record) -> float:
+    samples = [evaluation.samples for evaluation in record.evaluations]
+    return float(np.interp(time, samples, [evaluation.seconds for evaluation in record.evaluations]))
+
+
+def _score_curve(
+    samples: Sequence[int] | np.ndarray, accuracy: np.ndarray, spec: RunSpec, status: Status
+) -> CurveScore:
+    return score_curve(
+        samples,
+        accuracy,
+        levels=spec.task.levels,
+        scoring=spec.task.scoring,
+        budget=spec.protocol.budget,
+        status=status,
+    )
+
+
+def _curve(record: Record, spec: RunSpec, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and accuracy on the protocol's grid up to the record's last evaluation, NaN where one is absent."""
+    samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.int64)
+    items, interval, budget = record.header.evaluation.items, spec.protocol.interval, spec.protocol.budget
+    evaluated = accuracies([evaluation.correct for evaluation in record.evaluations], items)
+    where = record_path(folder, record.cell)
+    if (samples % interval).any() or (np.diff(samples) <= 0).any() or (samples > budget).any():
+        raise RunError(
+            f"{where} has evaluations off the protocol's grid, one every {interval} samples up to {budget};"
+            " move it away and run again"
+        )
+    if (evaluated > 1).any():
+        raise RunError(f"{where} counts more than {items} right answers of {items} items; move it away and run again")
+    index = samples // interval
+    accuracy = np.full(index[-1] + 1 if len(index) else 0, np.nan)
+    accuracy[index] = evaluated
+    return np.arange(len(accuracy)) * interval, accuracy

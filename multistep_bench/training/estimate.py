@@ -1,0 +1,106 @@
+"""What a run will cost, before it is run: counted where it can be, measured on a handful of steps where not."""
+
+import math
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multistep_bench.models.build import build
+from multistep_bench.training.cells import RunSpec
+from multistep_bench.training.machine import available_cores, find_device
+from multistep_bench.training.plan import task_of
+from multistep_bench.training.record import line
+from multistep_bench.training.trainer import SingleTrainer
+
+TIMED_SECONDS = 2.0
+STATE_COPIES = 3  # a checkpoint holds the weights and AdamW's two moments
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of a run of `cells` cells.
+
+    seconds: expected wall-clock if `processes` processors are free. memory_bytes: peak, of all processes.
+    disk_bytes: records, and the checkpoints while it runs. training_flops: three forward passes a sample.
+    """
+
+    cells: int
+    steps_per_cell: int
+    samples_per_cell: int
+    evaluations_per_cell: int
+    parameters: int
+    training_flops: int | None
+    device: str
+    processes: int
+    samples_per_second: float
+    evaluation_share: float
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate(
+    spec: RunSpec, data_root: str | Path | None = None, *, device: str = "auto", workers: int | None = None
+) -> Estimate:
+    """Trains the first cell of a specification for a few seconds, writes nothing, and extrapolates."""
+    place = find_device(device)
+    cells, protocol = spec.cells(), spec.protocol
+    processes = min(workers or available_cores(), len(cells)) if place.type == "cpu" else 1
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        threads = torch.get_num_threads()
+        try:
+            if place.type == "cpu":
+                torch.set_num_threads(1)
+            interval, evaluation, line_bytes = _timed(spec, data_root, place)
+        finally:
+            torch.set_num_threads(threads)
+    points = protocol.evaluations + 1
+    cell_seconds = interval * protocol.evaluations + evaluation * points
+    forward = spec.model.flops_per_sample
+    return Estimate(
+        cells=len(cells),
+        steps_per_cell=protocol.steps,
+        samples_per_cell=protocol.budget,
+        evaluations_per_cell=points,
+        parameters=spec.model.parameters,
+        training_flops=None if forward is None else 3 * forward * protocol.budget * len(cells),
+        device=str(place),
+        processes=processes,
+        samples_per_second=protocol.budget / cell_seconds,
+        evaluation_share=evaluation * points / cell_seconds,
+        seconds=math.ceil(len(cells) / processes) * cell_seconds,
+        memory_bytes=_peak_memory(place) * processes,
+        disk_bytes=len(cells) * points * line_bytes + processes * STATE_COPIES * 4 * spec.model.parameters,
+    )
+
+
+def _timed(spec: RunSpec, data_root: str | Path | None, device: torch.device) -> tuple[float, float, int]:
+    """Seconds of one interval of training and of one evaluation, and the bytes of an evaluation's line."""
+    task = task_of(spec, data_root)
+    trainer = SingleTrainer(spec, spec.cells()[:1], task, lambda: build(spec.model.card(), task.info), device)
+    events = trainer.curve()
+    next(events)  # the first evaluation and the first interval pay for what is set up once
+    _, event = next(events)
+    begin = time.perf_counter()
+    trainer.evaluate()
+    evaluation = time.perf_counter() - begin
+    intervals, begin = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < TIMED_SECONDS:
+        trainer.train_interval(spec.protocol.interval)
+        intervals += 1
+    return elapsed / intervals, evaluation, len(line(event))
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

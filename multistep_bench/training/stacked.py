@@ -1,0 +1,152 @@
+"""Trains a group of cells at once: their parameters stacked on a leading axis, one program for all of them."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from multistep_bench.batch import IGNORED, Batch, Inputs
+from multistep_bench.training.cells import RunSpec
+from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
+from multistep_bench.training.trainer import (
+    Trainer,
+    at_least_float32,
+    flat_cross_entropy,
+    progress_setter,
+    training_batches,
+)
+
+MEMORY_SHARE = 0.7  # of a GPU's free memory that a group may take
+
+
+class StackedTrainer(Trainer):
+    """G cells of one model, each with its own weights, data, learning rate and items.
+
+    Data and weights come from the same streams as when a cell is trained alone, so the curves agree up to
+    rounding; dropout and drop-path draw from one stream for the whole group.
+    """
+
+    engine = "cells stacked"
+
+    def prepare(self, models: list[nn.Module]) -> None:
+        protocol = self.spec.protocol
+        self.skeleton = models[0]
+        self.parameters, self.buffers = stack_module_state(models)  # name → [G, ...]
+        self.optimizer = StackedAdamW(self.parameters, decayed_names(self.skeleton, protocol), protocol)
+        self.set_progress = progress_setter(self.skeleton)
+        self.evaluation_batches = [
+            stack(list(each)) for each in zip(*(items.batches for items in self.items), strict=True)
+        ]
+
+    def train_interval(self, samples: int) -> list[float]:
+        protocol = self.spec.protocol
+        total = torch.zeros(len(self.cells), device=self.device)
+        rates = self._rates(samples)
+        self.skeleton.train()
+        streams = [training_batches(self.task, protocol, rng) for rng in self.rngs]
+        for step, batches in enumerate(zip(*streams, strict=True)):
+            self.set_progress(samples / protocol.budget)
+            batch = stack(list(batches))
+            logits = self._logits(batch.inputs)
+            losses = _losses(logits, batch.targets, protocol.label_smoothing)
+            losses.sum().backward()  # each cell's parameters see the gradient of its own loss alone
+            self.optimizer.step(rates[step])
+            total += losses.detach()
+            samples += protocol.batch_size
+        self.set_progress(samples / protocol.budget)
+        return (total / protocol.steps_per_evaluation).tolist()
+
+    @torch.no_grad()
+    def evaluate(self) -> list[tuple[int, float]]:
+        self.skeleton.eval()
+        correct = torch.zeros(len(self.cells), dtype=torch.int64, device=self.device)
+        loss = torch.zeros(len(self.cells), dtype=torch.float64, device=self.device)
+        for batch in self.evaluation_batches:
+            logits = self._logits(batch.inputs)
+            correct += (logits.argmax(-1) == batch.targets).flatten(1).sum(1)
+            scored = (batch.targets != IGNORED).flatten(1).sum(1)
+            loss += _losses(logits, batch.targets) * scored
+        items = [each.description.items for each in self.items]
+        return [(count, total / n) for count, total, n in zip(correct.tolist(), loss.tolist(), items, strict=True)]
+
+    def _logits(self, inputs: Inputs) -> torch.Tensor:
+        """[G, B, ..., K]"""
+        with self.mixed_precision():
+            logits = vmap(self._forward, randomness="different")(self.parameters, self.buffers, inputs)
+            return at_least_float32(logits)
+
+    def _forward(
+        self, parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], inputs: Inputs
+    ) -> torch.Tensor:
+        return functional_call(self.skeleton, (parameters, buffers), (inputs,))
+
+    def _rates(self, samples: int) -> torch.Tensor:
+        """The learning rates of one interval's steps, [steps, G], in one transfer to the device."""
+        protocol = self.spec.protocol
+        peaks = [self.spec.learning_rate(cell) for cell in self.cells]
+        positions = [samples + step * protocol.batch_size for step in range(protocol.steps_per_evaluation)]
+        rates = [[learning_rate(protocol, peak, position) for peak in peaks] for position in positions]
+        return torch.tensor(rates, dtype=torch.float64).to(self.device)
+
+    def learned(self) -> dict[str, Any]:
+        return {"parameters": self.parameters, "buffers": self.buffers, "optimizer": self.optimizer.state_dict()}
+
+    @torch.no_grad()
+    def relearn(self, learned: dict[str, Any]) -> None:
+        for mine, saved in ((self.parameters, learned["parameters"]), (self.buffers, learned["buffers"])):
+            for name, tensor in mine.items():
+                tensor.copy_(saved[name])
+        self.optimizer.load_state_dict(learned["optimizer"])
+
+
+def stack(batches: list[Batch]) -> Batch:
+    """Batches of one shape as one batch with a leading cell axis; the steps, which no model sees, are left out."""
+    first = batches[0].inputs
+    if isinstance(first, dict):
+        inputs: Inputs = {name: torch.stack([batch.inputs[name] for batch in batches]) for name in first}  # type: ignore[index]
+    else:
+        inputs = torch.stack([batch.inputs for batch in batches])  # type: ignore[arg-type]
+    return Batch(inputs, torch.stack([batch.targets for batch in batches]), {})
+
+
+def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Mean cross-entropy of each cell, [G], of logits [G, B, ..., K] and targets [G, B, ...]."""
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return flat_cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+    return vmap(loss)(logits, targets)
+
+
+def why_not_stackable(spec: RunSpec, model: nn.Module, inputs: Inputs) -> str | None:
+    """Why a model cannot be trained stacked, or None if it can; `inputs` are a small batch it takes."""
+    if spec.model.recipe.gradient_rescaling is not None:
+        return "its gradients are rescaled"
+    if getattr(model, "uses_steps", False):
+        return "it is shown the intermediate variables"
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    if any(norm.track_running_stats for norm in norms):
+        return "it keeps running statistics of its batches"
+    parameters, buffers = stack_module_state([model, model])
+    both = stack([Batch(inputs, torch.zeros(1), {})] * 2).inputs
+
+    def forward(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
+        return functional_call(model, (parameters, buffers), (inputs,))
+
+    try:
+        vmap(forward, randomness="different")(parameters, buffers, both).sum().backward()
+    except Exception as error:  # control flow that depends on data, an operation without a batching rule, ...
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return None
+
+
+def cells_that_fit(trainer: StackedTrainer) -> int:
+    """How many cells a GPU has room for, by the peak memory of one interval of `trainer`'s group, which it trains."""
+    torch.cuda.reset_peak_memory_stats(trainer.device)
+    before = torch.cuda.memory_allocated(trainer.device)
+    trainer.train_interval(0)
+    trainer.evaluate()
+    used = torch.cuda.max_memory_allocated(trainer.device) - before
+    free, _ = torch.cuda.mem_get_info(trainer.device)
+    return max(1, int(MEMORY_SHARE * free * len(trainer.cells) / max(used, 1)))

@@ -1,0 +1,58 @@
+"""Image data for tests: where real files are, a small stand-in for CIFAR-10, and tasks built on both."""
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from multistep_bench.errors import DataMissing
+from multistep_bench.generators.base import Generator
+from multistep_bench.generators.task import make_task
+from multistep_bench.sources import cifar10
+
+DATA = Path(os.environ.get("MULTISTEP_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+CIFAR_RECORDS = 20
+_FOLDER = tempfile.TemporaryDirectory(prefix="multistep-bench-tests-")
+
+
+def write_cifar_folder(root: Path) -> np.ndarray:
+    """Six files of CIFAR-10's binary version, of random pixels and CIFAR_RECORDS images each; returns the records
+    [6, CIFAR_RECORDS, 3073]."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    records = np.random.RandomState(0).randint(0, 256, (6, CIFAR_RECORDS, 3073)).astype(np.uint8)
+    records[:, :, 0] = np.arange(CIFAR_RECORDS) % 10
+    for name, content in zip((*cifar10.TRAIN_FILES, *cifar10.TEST_FILES), records, strict=True):
+        (folder / name).write_bytes(content.tobytes())
+    return records
+
+
+@lru_cache(maxsize=1)
+def data_root() -> Path:
+    """A folder with the real MNIST and Fashion-MNIST, where they are present, and the small CIFAR-10."""
+    root = Path(_FOLDER.name)
+    for dataset in ("MNIST", "FashionMNIST"):
+        if (DATA / dataset).is_dir():
+            (root / dataset).symlink_to(DATA / dataset)
+    write_cifar_folder(root)
+    return root
+
+
+@lru_cache(maxsize=64)
+def _task(task: str, parameters: tuple[tuple[str, Any], ...]) -> Generator:
+    no_network = mock.patch("torchvision.datasets.utils.download_url", side_effect=OSError("tests download nothing"))
+    with no_network, mock.patch.object(cifar10, "RECORDS", CIFAR_RECORDS):
+        return make_task(task, data_root(), **dict(parameters))
+
+
+def image_task(task: str, **parameters: Any) -> Generator:
+    """The task of an id; skips the test where its files are absent."""
+    try:
+        return _task(task, tuple(parameters.items()))
+    except DataMissing as error:
+        pytest.skip(str(error))

@@ -1,0 +1,105 @@
+"""What every reference model promises, on every image task that needs no download."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import multistep_bench as mb
+from multistep_bench.batch import Batch
+from multistep_bench.cards import list_baselines, list_tasks
+from multistep_bench.generators.base import Generator
+from multistep_bench.models import build as models
+
+TASKS = [name for name in ("two_step_digits-v1", "two_step_glyphs-v1") if name in list_tasks()]
+pytestmark = [pytest.mark.parametrize("name", list_baselines()), pytest.mark.parametrize("task", TASKS)]
+
+
+@functools.cache
+def drawn(task: str) -> tuple[Generator, Batch]:
+    generator = mb.make_task(task)
+    return generator, generator.sample(8, split="train", rng=torch.Generator().manual_seed(0))
+
+
+def seeded(name: str, task: str, seed: int = 0) -> tuple[nn.Module, Batch]:
+    generator, batch = drawn(task)
+    torch.manual_seed(seed)
+    return models.build(models.resolve_model(name), generator.info), batch
+
+
+def train(model: nn.Module, batch: Batch, steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cross_entropy(models.logits(model, batch), batch.targets).backward()
+        optimizer.step()
+
+
+def test_it_answers_with_logits_in_training_and_in_evaluation(name, task):
+    model, batch = seeded(name, task)
+    info = drawn(task)[0].info
+    models.check_contract(model, info, batch)
+    assert models.logits(model.train(), batch).shape == (8, info.num_classes)
+    answer = models.logits(model.eval(), batch)
+    assert torch.equal(answer, models.logits(model, batch))
+    alone = models.logits(model, batch.each(lambda tensor: tensor[:1]))
+    assert torch.allclose(answer[:1], alone, atol=1e-5)  # no sample depends on the others of its batch
+
+
+def test_every_parameter_gets_a_finite_gradient(name, task):
+    model, batch = seeded(name, task)
+    train(model, batch)  # beyond the start, where a class token of almost zero hides what flows through it
+    model.zero_grad()
+    cross_entropy(models.logits(model, batch), batch.targets).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+def test_the_seed_decides_the_weights(name, task):
+    first, again, other = (seeded(name, task, seed)[0] for seed in (1, 1, 2))
+    pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert any(not torch.equal(a, c) for a, _, c in pairs)
+
+
+def test_its_state_is_saved_whole(name, task):
+    trained, batch = seeded(name, task)
+    fresh, _ = seeded(name, task, seed=5)
+    train(trained, batch)
+    getattr(trained, "set_progress", lambda fraction: None)(0.3)
+    fresh.load_state_dict(trained.state_dict())
+    assert torch.equal(models.logits(fresh.eval(), batch), models.logits(trained.eval(), batch))
+
+
+def test_progress_changes_heat_treatment_alone(name, task):
+    model, batch = seeded(name, task)
+    train(model, batch)
+    model.eval()
+    set_progress = getattr(model, "set_progress", lambda fraction: None)
+    set_progress(0.0)
+    start = models.logits(model, batch)
+    set_progress(1.0)
+    assert torch.equal(models.logits(model, batch), start) == (name != "vit_heat")
+
+
+def test_it_trains_in_bfloat16(name, task):
+    model, batch = seeded(name, task)
+    exact = models.logits(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answer = models.logits(model, batch)
+        loss = cross_entropy(answer.float(), batch.targets)
+    loss.backward()
+    assert answer.dtype == torch.bfloat16
+    assert (answer - exact).abs().max() < 0.05 * exact.abs().max().clamp(min=1)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_weight_decay_spares_what_the_model_names(name, task):
+    model, _ = seeded(name, task)
+    names = getattr(model, "no_weight_decay", set)()
+    assert names <= {name for name, _ in model.named_parameters()}

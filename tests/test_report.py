@@ -1,0 +1,182 @@
+"""The report as a reader meets it: whole, self-contained, safe against hostile names, usable with a keyboard."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import records
+from chromium import Page, find_chromium
+
+from multistep_bench.errors import BenchError
+from multistep_bench.reporting.report import write_report
+from multistep_bench.scoring.compare import compare
+from multistep_bench.scoring.score import score
+from multistep_bench.training.record import Run, read_run
+
+HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"&amp;' {{ 7*7 }}"
+REASON = "RuntimeError: <b onclick=alert(2)>out of luck</b>"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    plain: dict[tuple[int, int], records.Counts | records.Ended] = {
+        (0, 0): records.jump(0.3),
+        (0, 1): records.flat(),
+        (0, 2): records.jump(0.1),
+        (1, 0): records.jump(0.6),
+        (1, 1): records.Ended("failed", [100, 300], reason=REASON),
+    }
+    changes = {"model.attention": "heat it", "protocol.learning_rates": [1e-3, 2e-3]}
+    made = [
+        records.make_run(folder / "plain", plain, seeds=3),
+        records.make_run(folder / "hostile", plain, seeds=3, model=HOSTILE, changes=changes),
+        records.make_run(folder / "short", plain, seeds=3, model="short", protocol={"budget": 50_000}),
+    ]
+    return [read_run(path) for path in made]
+
+
+@pytest.fixture(scope="module")
+def report(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(runs, score(runs), tmp_path_factory.mktemp("report") / "new" / "report.html")
+
+
+def test_the_file_asks_for_nothing_outside_itself(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    assert not re.findall(r"(?:https?:)?//[\w.-]+\.\w", page)  # no address at all, not even a namespace
+    links = set(re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'\s>]*)", re.sub(r"&\S+;", "", page)))
+    assert {link for link in links if not link.startswith("#")} <= {"data:,", "x"}  # x: the escaped hostile name
+
+
+def test_hostile_text_is_escaped(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert page.count("<script") == 1
+    assert "<img" not in page
+    assert "<b onclick" not in page
+    assert "{{ 7*7 }}" in page
+
+
+def test_the_same_runs_give_the_same_report(runs: list[Run], report: Path, tmp_path: Path) -> None:
+    again = write_report(runs, score(runs), tmp_path / "again.html")
+    assert again.read_bytes() == report.read_bytes()
+
+
+def test_a_wrong_ending_or_place_is_one_sentence(runs: list[Run], tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"'report.pdf'; end the name in .html"):
+        write_report(runs, score(runs), tmp_path / "report.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchError, match=r"report.html cannot be written: .*; choose another place"):
+        write_report(runs, score(runs), tmp_path / "file" / "report.html")
+
+
+@pytest.fixture(scope="module")
+def page(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    page = Page(program, tmp_path_factory.mktemp("profile"))
+    page.open(report.as_uri())
+    yield page
+    page.close()
+
+
+def texts(page: Page, selector: str) -> list[str]:
+    found = page.evaluate(
+        f"JSON.stringify([...document.querySelectorAll({json.dumps(selector)})].map(e => e.textContent.trim()))"
+    )
+    return json.loads(found)
+
+
+def test_the_page_loads_without_an_error_or_an_outside_request(page: Page, report: Path) -> None:
+    problems = [event for event in page.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")] + [
+        event for event in page.events if event["method"] == "Page.javascriptDialogOpening"
+    ]
+    assert problems == []
+    requests = [
+        event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    assert page.evaluate("document.querySelectorAll('img, iframe, object, embed, b, [onclick], [onerror]').length") == 0
+
+
+def test_the_page_shows_every_section_score_and_cell(page: Page, runs: list[Run]) -> None:
+    assert texts(page, "h2") == [
+        "Summary",
+        "Accuracy curves",
+        "Survival",
+        "By learning rate",
+        "Other thresholds",
+        "Every cell",
+        "How to reproduce",
+    ]
+    assert texts(page, "#summary tbody:first-of-type th")[:2] == ["vit", HOSTILE]
+    assert texts(page, "#summary .scroll:first-of-type tr:nth-child(1) td")[0] == "3 of 6"
+    compared = texts(page, "#summary p")
+    assert compared[0] == compare(runs[1], runs[0]).sentence()
+    assert "short against vit: the two runs cannot be compared: budget 50000 against 100000" in compared[1]
+    assert any("of 6 cells 1 failed, 1 missing" in note for note in texts(page, ".notes li"))
+    assert len(texts(page, "#curves svg")) == 6  # three runs at two rates
+    assert [len(texts(page, f"#{section} svg")) for section in ("survival", "rates", "robustness")] == [1, 2, 2]
+    assert len(texts(page, "#cells tbody tr")) == 18
+    assert texts(page, "#cells tr.problem td.text") == [f"failed: {REASON}", "missing"] * 3
+    assert len(texts(page, "#robustness tbody tr")) == 12
+    assert json.loads(texts(page, "#reproduce details code")[0]) == runs[0].spec.dump()
+    command = texts(page, "#reproduce code")[2]
+    assert "--task steps-v1" in command
+    assert "--set 'model.attention=\"heat it\"' --set 'protocol.learning_rates=[0.001, 0.002]'" in command
+
+
+def test_curves_name_levels_events_and_cells(page: Page) -> None:
+    first = "#curves .charts:nth-of-type(1) figure:first-child svg"
+    assert {"chance", "shortcut", "threshold", "ceiling", "rate 1e-3   ★ 2/3"} <= set(texts(page, f"{first} text"))
+    assert texts(page, f"{first} title") == [
+        "seed 0, Eureka-moment at 30,000, final accuracy 0.950",
+        "seed 1, no Eureka-moment, final accuracy 0.550",
+        "seed 2, Eureka-moment at 10,000, final accuracy 0.950",
+    ]
+    labels = page.evaluate("[...document.querySelectorAll('svg')].every(e => e.getAttribute('aria-label').length > 10)")
+    assert labels is True
+
+
+def test_a_table_is_sorted_by_the_keyboard(page: Page) -> None:
+    columns = texts(page, "#cells thead th")
+    number = columns.index("Eureka-moment") + 1
+    shown = f"#cells tbody td:nth-child({number})"
+    page.evaluate(f"document.querySelector('#cells thead th:nth-child({number}) button').focus()")
+    page.press("Enter", "\r")
+    times = ["5,000", "10,000", "10,000", "15,000", "30,000", "30,000", "30,000", "60,000", "60,000"]
+    assert texts(page, shown) == [*times, *["–"] * 9]
+    assert page.evaluate(f"document.querySelector('#cells th:nth-child({number})').ariaSort") == "ascending"
+    page.press("Enter", "\r")
+    assert texts(page, shown) == [*reversed(times), *["–"] * 9]  # what has no value stays last
+    assert page.evaluate(f"document.querySelector('#cells th:nth-child({number})').ariaSort") == "descending"
+    assert page.evaluate("document.querySelectorAll('#cells [aria-sort]').length") == 1
+    page.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == columns[number]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_curves_stand_out_in_both_themes(page: Page, scheme: str) -> None:
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    colour = "getComputedStyle(document.querySelector('{}')).{}.match(/\\d+/g).slice(0, 3).map(Number)"
+    paper = luminance(page.evaluate(colour.format("body", "backgroundColor")))
+    assert (paper > 0.5) is (scheme == "light")
+    selectors = {"p": 7, "svg text": 4.5, "small": 4.5, "a": 4.5, "tr.problem td": 4.5, "summary": 4.5}
+    for selector, least in selectors.items():
+        ink = luminance(page.evaluate(colour.format(selector, "fill" if "svg" in selector else "color")))
+        assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= least, selector
+
+
+def luminance(colour: list[int]) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
