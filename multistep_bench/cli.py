@@ -77,11 +77,21 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
+    stack: Annotated[
+        int | None, typer.Option(help="Cells trained as one program [default: 1 on a CPU, what fits on a GPU]")
+    ] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds of work that a killed run may lose.", min=0)] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
+    ] = False,
     data_root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a task, resuming what is there, and score it."""
     changes = _changes(settings or [], lr, seeds, budget)
+    if dry_run:
+        _print_estimate(task, model, protocol, changes, device, workers, data_root, as_json)
+        return
     from multistep_bench.reporting.console import make_observer
     from multistep_bench.training.launch import run as train
 
@@ -95,8 +105,10 @@ def run(
             out,
             changes=changes,
             device=device,
-            workers=workers,
             data_root=data_root,
+            workers=workers,
+            stack=stack,
+            checkpoint_seconds=checkpoint_every,
             observer=observer,
         )
     except KeyboardInterrupt:
@@ -161,7 +173,7 @@ def describe(
 def preview(
     task: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write [default: TASK.png]")] = None,
-    n: Annotated[int, typer.Option(min=1, max=64, help="Samples to draw.")] = 12,
+    n: Annotated[int, typer.Option("--samples", "-n", min=1, max=64, help="Samples to draw.")] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="task.KEY=VALUE")] = None,
     data_root: RootOption = None,
@@ -224,6 +236,44 @@ def compare(run_a: Path, run_b: Path, as_json: JsonOption = False) -> None:
         print_comparison(Console(), comparison)
 
 
+@app.command()
+def report(
+    runs: RunFolders,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained page on runs: scores, curves, survival, every cell, how to reproduce."""
+    from multistep_bench.reporting.report import write_report
+    from multistep_bench.scoring.score import score
+    from multistep_bench.training.record import read_run
+
+    read = [read_run(folder) for folder in runs]
+    print(write_report(read, score(read), out))
+
+
+@app.command()
+def plot(
+    runs: RunFolders,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf.")] = Path("curves.png"),
+    kind: Annotated[str, typer.Option(help="curves, survival, rates or robustness.")] = "curves",
+) -> None:
+    """Draw one figure of runs, as wide as a paper's column or page."""
+    from multistep_bench.reporting import plots
+    from multistep_bench.scoring.score import score
+    from multistep_bench.training.record import read_run
+
+    read = [read_run(folder) for folder in runs]
+    scored = score(read)
+    draw = {
+        "curves": lambda: plots.plot_curves(read, scored, out),
+        "survival": lambda: plots.plot_survival(scored, out),
+        "rates": lambda: plots.plot_by_rate(scored, out),
+        "robustness": lambda: plots.plot_robustness(scored, out),
+    }
+    if kind not in draw:
+        raise NotFound("kind of plot", kind, draw, f"one of {', '.join(draw)}")
+    print(draw[kind]())
+
+
 @data_app.command("check")
 def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> None:
     """Look for every data set, verify what is found and say where it is."""
@@ -239,6 +289,27 @@ def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> Non
     for entry in found:
         table.add_row(entry.source, entry.status, str(entry.where or ""), entry.message)
     Console().print(table)
+
+
+def _print_estimate(
+    task: str,
+    model: str,
+    protocol: str,
+    changes: dict[str, Any],
+    device: str,
+    workers: int | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    from multistep_bench.reporting.describe import print_description
+    from multistep_bench.training.estimate import estimate
+    from multistep_bench.training.plan import plan
+
+    costs = estimate(plan(task, model, protocol, changes, data_root), data_root, device=device, workers=workers)
+    if as_json:
+        _print_json(costs.to_dict())
+    else:
+        print_description(Console(), costs.for_a_person())
 
 
 def _print_run(done: "Run", console: Console, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Image data for tests: where real files are, a small stand-in for CIFAR-10, and tasks built on both."""
+"""Image data for tests: real files, a small stand-in for CIFAR-10, tasks built on both, and samples of them."""
 
 import os
 import tempfile
@@ -9,9 +9,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 
+from multistep_bench import seeds
+from multistep_bench.batch import Batch
 from multistep_bench.errors import DataMissing
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import Generator, Split
 from multistep_bench.generators.task import make_task
 from multistep_bench.sources import cifar10
 
@@ -56,3 +59,12 @@ def image_task(task: str, **parameters: Any) -> Generator:
         return _task(task, tuple(parameters.items()))
     except DataMissing as error:
         pytest.skip(str(error))
+
+
+def stream(*name: str | int) -> torch.Generator:
+    """A random stream of a test's own."""
+    return seeds.generator(seeds.derive("test", *name))
+
+
+def sample(task: Generator, n: int, split: Split = "train") -> Batch:
+    return task.sample(n, split=split, rng=stream(task.id, split))

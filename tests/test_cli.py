@@ -136,6 +136,54 @@ def test_list_of_an_unknown_kind_names_the_kinds(capsys: pytest.CaptureFixture[s
     assert "tasks, models, attention" in error
 
 
+def test_a_dry_run_counts_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--model", "user_models:linear", "--protocol", "smoke", "--dry-run"]
+    code, out, _ = in_process(capsys, *arguments, "--json")
+    costs = json.loads(out)
+    assert code == 0
+    assert (costs["cells"], costs["steps_per_cell"], costs["evaluations_per_cell"]) == (2, 200, 101)
+    assert costs["parameters"] == 768 * 8 + 8
+    assert costs["training_flops"] == 3 * 2 * 768 * 8 * 3200 * 2
+    assert costs["processes"] <= 2
+    assert 0 < costs["evaluation_share"] < 1
+    assert costs["seconds"] > 0 < costs["memory_bytes"]
+    assert "cells" in in_process(capsys, *arguments)[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_and_plot_write_files(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(finished[0] / "mine")
+    code, out, _ = in_process(capsys, "report", run, "-o", str(tmp_path / "report.html"))
+    assert (code, out.strip()) == (0, str(tmp_path / "report.html"))
+    assert "vit_normsoftmax" in (tmp_path / "report.html").read_text()
+    for kind in ("curves", "survival", "rates", "robustness"):
+        path = tmp_path / f"{kind}.svg"
+        assert in_process(capsys, "plot", run, "-o", str(path), "--kind", kind)[0] == 0
+        assert path.read_text().startswith("<?xml")
+    code, _, error = in_process(capsys, "plot", run, "--kind", "curve")
+    assert code == 2
+    assert "no kind of plot 'curve'. Did you mean 'curves'?" in error
+
+
+def test_compare_refuses_a_run_with_itself_under_another_budget(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(finished[0] / "mine")
+    code, out, _ = in_process(capsys, "compare", run, run, "--json")
+    assert code == 0, out
+    shorter = str(tmp_path / "shorter")
+    arguments = ["run", "--model", "user_models:linear", "--protocol", "smoke", "--budget", "1600", "--out", shorter]
+    assert in_process(capsys, *arguments, "--workers", "1")[0] == 0
+    code, _, error = in_process(capsys, "compare", run, shorter)
+    assert code == 2
+    assert "budget" in error
+
+
 def test_describe_a_task_and_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = in_process(capsys, "describe", TASK, "--json")
     task = json.loads(out)

@@ -136,6 +136,12 @@ def test_broken_cells_are_marked_and_explained(spec: RunSpec) -> None:
     assert "✗ rate 3e-3 seed 1: failed: ValueError: [bold]no[/bold]" in text
 
 
+def test_broken_cells_are_marked_in_a_narrow_table_too() -> None:
+    run = RunProgress(records.make_spec(seeds=10), FOLDER, {}, Clock())
+    run.cells[Cell(0, 0)].outcome, run.cells[Cell(0, 9)].outcome = DIVERGED, FAILED
+    assert any(line.split()[0] == "✗div." and line.split()[-1] == "✗fail" for line in shown(run) if "✗div" in line)
+
+
 def test_many_broken_cells_do_not_push_the_table_off_the_screen() -> None:
     run = RunProgress(records.make_spec(seeds=12), FOLDER, {}, Clock())
     for progress in run.cells.values():
@@ -160,7 +166,9 @@ def test_a_sparkline_runs_from_chance_to_the_ceiling_over_the_budget(spec: RunSp
     cell = CellProgress(spec)
     for index, correct in enumerate([100] * 10 + [None] * 10 + [550] * 10 + [950] * 10 + [2 * records.ITEMS] * 5):
         cell.add(evaluation(index, correct), records.ITEMS)
-    assert sparkline(cell, spec, 10).plain == "▁·▅██·····"
+    line = sparkline(cell, spec, 10)
+    assert line.plain == "▁·▅██·····"
+    assert [span.style for span in line.spans][:5] == ["blue", "dim", "blue", "green", "green"]
 
 
 def test_pace_and_time_left_count_only_what_this_call_trained(tmp_path: Path) -> None:
@@ -168,12 +176,13 @@ def test_pace_and_time_left_count_only_what_this_call_trained(tmp_path: Path) ->
     clock = Clock()
     progress = RunProgress(run.spec, FOLDER, {record.cell: record for record in run.records}, clock)
     assert progress.seconds_left is None
-    assert any("2/4 cells" in line and "left" not in line for line in shown(progress))
+    assert any("2/4 cells  starting" in line for line in shown(progress))
+    clock.now = 60.0  # imports and worker processes are not the pace of training
     feed(progress, Cell(0, 2), records.flat()[:51])  # half of a cell: an eighth of the run
-    clock.now = 10.0
+    clock.now = 70.0
     assert any("2/4 cells  5,000 samples/s  30 s left" in line for line in shown(progress))
     progress.cells[Cell(0, 2)].outcome = progress.cells[Cell(0, 3)].outcome = DIVERGED  # nothing left to train
-    assert any("4/4 cells  5,000 samples/s  took 10 s" in line for line in shown(progress))
+    assert any("4/4 cells  5,000 samples/s  took 1:10 min" in line for line in shown(progress))
 
 
 def test_the_last_state_stays_on_the_terminal(spec: RunSpec) -> None:
@@ -185,7 +194,7 @@ def test_the_last_state_stays_on_the_terminal(spec: RunSpec) -> None:
         feed(observer, cell, records.jump(0.3))
         observer.ended(cell, DONE)
     observer.close()
-    assert lines_of(console)[-1].startswith("below a curve")
+    assert lines_of(console)[-2].startswith("below a curve")
     assert any("4/4 cells" in line for line in lines_of(console))
     observer.close()  # closing twice does no harm
 
@@ -209,16 +218,29 @@ def printed(show: object, width: int = 80) -> str:
     return console.file.getvalue()
 
 
+def row_of(name: str, lines: list[str]) -> int:
+    """Index of the line of a score table that begins with `name` and a count of events."""
+    return next(index for index, line in enumerate(lines) if re.match(rf" *{name} +\d+/\d+", line))
+
+
 def test_the_score_table_shows_every_number_with_its_interval_in_80_columns(tmp_path: Path) -> None:
     curves = {(0, 0): records.jump(0.3), (0, 1): records.flat(), (1, 0): records.flat(), (1, 1): records.flat()}
     text = printed(score([records.make_run(tmp_path / "run", curves)]))
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    rate = next(line for line in text.splitlines() if line.strip().startswith("1e-3"))
-    assert rate.split() == ["1e-3", "1/2", "0.500", "0.350", "0.750", "0.950", "30k"]  # S = (1 − .3) / 2
-    grid = text.splitlines().index(next(line for line in text.splitlines() if line.strip().startswith("grid")))
-    assert text.splitlines()[grid].split() == ["grid", "1/4", "0.250", "0.175", "0.650", "0.950", "–"]
-    assert text.splitlines()[grid + 1].split()[0] == "0.05–0.70"  # Wilson's interval of 1/4
+    lines = text.splitlines()
+    assert lines[row_of("1e-3", lines)].split() == [
+        "1e-3",
+        "1/2",
+        "0.500",
+        "0.350",
+        "0.750",
+        "0.950",
+        "30k",
+    ]  # S = (1 − .3) / 2
+    grid = row_of("grid", lines)
+    assert lines[grid].split() == ["grid", "1/4", "0.250", "0.175", "0.650", "0.950", "–"]
+    assert lines[grid + 1].split()[0] == "0.05–0.70"  # Wilson's interval of 1/4
     assert "levels: chance 0.100, shortcut 0.550, threshold 0.750, ceiling 0.950" in text
     assert "the best learning rate, 1e-3, is at the edge of the grid" in text
     assert "Q over 1 task: grid 0.072" in text  # ln(1/.3)/ln 64 / 4
@@ -233,11 +255,17 @@ def test_the_score_names_cells_that_are_missing_or_broken(tmp_path: Path) -> Non
     assert "edge" not in text  # one rate is no grid
 
 
+def test_no_learning_rate_is_best_where_none_had_an_event(tmp_path: Path) -> None:
+    run = records.make_run(tmp_path / "run", {(0, 0): records.flat(), (1, 0): records.flat()})
+    assert "edge" not in printed(score([run]))
+
+
 def test_a_control_task_has_no_probability(tmp_path: Path) -> None:
     levels = {"chance": 0.1, "ceiling": 0.95}
     run = records.make_run(tmp_path / "run", {(0, 0): records.jump(0.3)}, task={"levels": levels})
     text = printed(score([run]))
-    assert next(line for line in text.splitlines() if line.strip().startswith("grid")).split()[2] == "–"
+    lines = text.splitlines()
+    assert lines[row_of("grid", lines)].split()[2] == "–"
     assert "shortcut –" in text
 
 

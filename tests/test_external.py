@@ -1,7 +1,11 @@
 """Models of timm on a task of the suite."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 import multistep_bench as mb
 from multistep_bench.errors import ModelError, NotFound
@@ -14,6 +18,12 @@ BATCH = TASK.sample(2, split="eval", rng=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("name", ["timm/resnet10t", "timm/vit_tiny_patch16_224", "timm/mixer_s16_224"])
 def test_a_timm_model_takes_the_tasks_images_and_classes(name):
     check_contract(mb.make_model(name, TASK.info), TASK.info, BATCH)
+
+
+def test_a_timm_model_takes_grey_images():
+    grey = dataclasses.replace(TASK.info, observation_space=Box(0, 1, (1, 16, 16), np.float32))
+    batch = dataclasses.replace(BATCH, inputs=torch.rand(2, 1, 16, 16))
+    check_contract(mb.make_model("timm/resnet10t", grey), grey, batch)
 
 
 def test_options_reach_timm():

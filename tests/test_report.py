@@ -99,6 +99,8 @@ def test_the_page_loads_without_an_error_or_an_outside_request(page: Page, repor
         event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"
     ]
     assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    ids = page.evaluate("JSON.stringify([...document.querySelectorAll('[id]')].map(e => e.id))")
+    assert len(set(json.loads(ids))) == len(json.loads(ids)) > 20
     assert page.evaluate("document.querySelectorAll('img, iframe, object, embed, b, [onclick], [onerror]').length") == 0
 
 

@@ -59,9 +59,8 @@ def test_restricted_mean_at_its_ends() -> None:
 def test_median_needs_half_of_the_runs() -> None:
     times = np.array([20, 35, 50, 100, 100, 100, 100.0])
     assert median_time(*kaplan_meier(times, times < 100)) is None
-    thirds = np.array([1.0, 2, 3, 4, 5, 9])
-    steps, survival = kaplan_meier(thirds, np.full(6, True))
-    assert median_time(steps, survival) == 3
+    half = np.array([2.0, 2, 4, 7, 7, 9, 9, 9, 9, 9])  # the product of 8/10, 7/8 and 5/7 is 0.5000000000000001
+    assert median_time(*kaplan_meier(half, half < 9)) == 7
 
 
 def test_wilson() -> None:

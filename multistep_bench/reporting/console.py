@@ -33,6 +33,7 @@ MEANINGS = {
     "median time": "samples by which half of the runs had their Eureka-moment",
     "grid": "all cells",
     "tuned": "each seed at the learning rate that is best on the other seeds",
+    "low–high": "95 % interval",
     "Q": "mean over tasks and runs of ln(budget/time)/ln 64, at most 1",
 }
 
@@ -43,22 +44,21 @@ def make_observer(console: Console) -> LiveTable | PlainLines:
 
 
 def print_score(console: Console, score: Score) -> None:
-    """A table a run, then Q of each model and what the columns mean."""
-    for run in score.runs:
-        console.print(_title(run))
-        console.print(_table(run))
-        for line in _remarks(run):
-            console.print(line)
-        console.print()
-    for entry in score.overall:
-        if entry.grid is not None:
-            console.print(_overall(entry))
-    console.print()
+    """What the columns mean, a table a run, then Q of each model: what matters most ends up above the prompt."""
     meanings = Table.grid(padding=(0, 2, 0, 0))
     for name, meaning in MEANINGS.items():
         meanings.add_row(name, meaning, style="dim")
     console.print(meanings)
-    console.print(Text("Intervals are 95 %.", style="dim"))
+    for run in score.runs:
+        console.print()
+        console.print(_title(run))
+        console.print(_table(run))
+        for line in _remarks(run):
+            console.print(line)
+    console.print()
+    for entry in score.overall:
+        if entry.grid is not None:
+            console.print(_overall(entry))
 
 
 def _title(run: RunScore) -> Text:
@@ -107,7 +107,7 @@ def _remarks(run: RunScore) -> Iterator[Text]:
     known = {"chance": levels.chance, "shortcut": levels.shortcut}
     known |= {"threshold": levels.threshold(scoring.threshold_fraction), "ceiling": levels.ceiling}
     yield Text("levels: " + ", ".join(f"{name} {number(level)}" for name, level in known.items()))
-    if run.best_rate_at_edge and len(run.by_rate) > 1:
+    if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(run.spec.protocol.learning_rates[run.best_rate])
         yield Text(
             f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside", "yellow"

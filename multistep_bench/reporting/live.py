@@ -87,6 +87,7 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
             self._live = None
+            self._console.print()
 
     def _render(self) -> RenderableType:
         with self._lock:
@@ -108,6 +109,8 @@ def _pace(run: RunProgress, width: int) -> Table:
         text += f"  took {duration(run.seconds)}"
     elif run.seconds_left is not None:
         text += f"  {duration(run.seconds_left)} left"
+    else:
+        text += "  starting"
     line = Table.grid(padding=(0, 2, 0, 0))
     line.add_row(
         ProgressBar(total=1, completed=run.fraction, width=max(8, min(30, width - 52)), complete_style="cyan"), text

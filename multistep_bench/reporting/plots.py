@@ -45,6 +45,7 @@ def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     runs: those that `score` is of, in its order.
     """
     rows, columns = len(score.runs), max(len(scored.by_rate) for scored in score.runs)
+    tasks = {task_label(scored.spec) for scored in score.runs}
     one_budget = len({scored.spec.protocol.budget for scored in score.runs}) == 1
     with figures.style():
         figure = figures.new_figure(COLUMN if columns == 1 else PAGE, PANEL_HEIGHT * rows + 0.4)
@@ -54,9 +55,12 @@ def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
                 axes.axis("off")
             for index in range(len(scored.by_rate)):
                 draw_curves(row[index], run, scored, index, name_levels=index == len(scored.by_rate) - 1)
-            row[0].set_ylabel(f"{textwrap.fill(label, 24)}\naccuracy")
+            name = label if len(tasks) == 1 else f"{label}, {task_label(scored.spec)}"
+            row[0].set_ylabel(f"{textwrap.fill(name, 24)}\naccuracy")
         for axes in grid[-1]:
             axes.set_xlabel("training samples")
+        if len(tasks) == 1:
+            figure.suptitle(*tasks, fontsize=8)
         _legend(figure, curve_legend(score.runs))
         return figures.save(figure, path)
 

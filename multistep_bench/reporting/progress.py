@@ -85,11 +85,14 @@ class RunProgress:
         self.kept = self.ended
         self._clock = clock
         self._began = clock()
+        self._trained_since: float | None = None  # the first evaluation of this call: starting up is no training
         self._samples = 0
         self._fraction_before = self.fraction
 
     def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
         progress = self.cells[cell]
+        if self._trained_since is None:
+            self._trained_since = self._clock()
         if evaluation.samples and progress.evaluations:
             self._samples += evaluation.samples - progress.evaluations[-1].samples
         progress.add(evaluation, items)
@@ -105,15 +108,20 @@ class RunProgress:
 
     @property
     def seconds(self) -> float:
+        """Time since the run was begun or resumed."""
         return self._clock() - self._began
 
     @property
+    def _seconds_trained(self) -> float:
+        return 0.0 if self._trained_since is None else self._clock() - self._trained_since
+
+    @property
     def samples_per_second(self) -> float:
-        """Training samples drawn since the run was begun or resumed, over the time since then."""
-        return self._samples / self.seconds if self.seconds > 0 else 0.0
+        """Training samples drawn by this call over the time since its first evaluation."""
+        return self._samples / self._seconds_trained if self._seconds_trained > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """Expected time to the end at the pace so far; None before the first step."""
         done = self.fraction - self._fraction_before
-        return self.seconds * (1 - self.fraction) / done if done > 0 else None
+        return self._seconds_trained * (1 - self.fraction) / done if done > 0 else None

@@ -144,11 +144,12 @@ def _bca_interval(strata: Strata, estimate: float) -> tuple[float, float]:
         return estimate, estimate
     acceleration = sum((deviation**3).sum() for deviation in deviations) / (6 * spread**1.5)
     # Rows of the resampling are independent, so one resampling serves every stratum if each starts elsewhere.
-    resampled = sum(np.roll(_resampling(len(values)) @ values, 97 * i) for i, values in enumerate(strata))
-    below = np.mean(resampled < estimate - ROUNDING) + np.mean(np.abs(resampled - estimate) <= ROUNDING) / 2
+    resampled = np.sort(sum(np.roll(_resampling(len(values)) @ values, 97 * i) for i, values in enumerate(strata)))
+    below = np.searchsorted(resampled, [estimate - ROUNDING, estimate + ROUNDING]).mean() / RESAMPLES  # ties half
     bias = special.ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
     shifted = bias + special.ndtri([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
-    low, high = np.quantile(resampled, special.ndtr(bias + shifted / (1 - acceleration * shifted)))
+    ranks = special.ndtr(bias + shifted / (1 - acceleration * shifted)) * (RESAMPLES - 1)
+    low, high = np.interp(ranks, np.arange(RESAMPLES), resampled)
     return low, high
 
 

@@ -4,6 +4,7 @@ Only uniform draws of NumPy's frozen legacy generator and correctly rounded arit
 used, so every machine draws the same bytes.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class _Jitter:
         return np.stack([self.moved[point] for point in points], axis=1)
 
 
-def _affine(count: int, random: np.random.RandomState, extent: tuple[float, float]):
+def _affine(count: int, random: np.random.RandomState, extent: tuple[float, float]) -> Callable[[Array], Array]:
     """A random map per drawing from the unit box to pixels: size, rotation (up to ±25°), shear and place."""
     width, height = (_uniform(random, *extent, count, 1) for _ in range(2))
     shear = _uniform(random, -0.3, 0.3, count, 1)

@@ -14,6 +14,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors and plain data; an error, such as a full disk, leaves the checkpoint before in place."""
     content = io.BytesIO()  # torch's own writer hides what the operating system says of a full disk
     torch.save(state, content)
+    path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as file:
         file.write(content.getbuffer())
 

@@ -46,6 +46,24 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def for_a_person(self) -> dict[str, Any]:
+        """The same with units."""
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return {
+            "cells": self.cells,
+            "steps per cell": self.steps_per_cell,
+            "samples per cell": self.samples_per_cell,
+            "evaluations per cell": self.evaluations_per_cell,
+            "trainable parameters": self.parameters,
+            "training FLOPs": "not counted" if self.training_flops is None else f"{self.training_flops:.3g}",
+            "where": f"{self.device}, {self.processes} at a time",
+            "speed of one": f"{self.samples_per_second:,.0f} samples a second, evaluation included",
+            "evaluation's share": f"{self.evaluation_share:.0%}",
+            "expected time": f"{minutes} min {seconds} s, if as many processors are free",
+            "peak memory": f"{self.memory_bytes / 2**20:,.0f} MiB",
+            "on disk": f"{self.disk_bytes / 2**20:,.1f} MiB while it runs",
+        }
+
 
 def estimate(
     spec: RunSpec, data_root: str | Path | None = None, *, device: str = "auto", workers: int | None = None

@@ -80,7 +80,6 @@ class RunFolder:
             elif self.path.is_dir() and any(entry.name != "lock" for entry in self.path.iterdir()):
                 raise RunError(f"--out {self.path} is not empty and holds no run; give an empty or a new folder")
             (self.path / CELLS_FOLDER).mkdir(parents=True, exist_ok=True)
-            (self.path / CHECKPOINTS_FOLDER).mkdir(exist_ok=True)
             self._take_lock()
             for leftover in self.path.rglob(f"{TEMPORARY}*"):
                 leftover.unlink()

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from multistep_bench import seeds
-from multistep_bench.cards import TaskCard, changed, load_task
+from multistep_bench.cards import TaskCard, load_task
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Generator
 from multistep_bench.generators.task import make_task
 from multistep_bench.models import build as models
+from multistep_bench.strict import changed
 from multistep_bench.training.cells import ModelSpec, RunSpec
 
 SECTIONS = ("task", "model", "protocol")

@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from multistep_bench.cards import Protocol, Strict
+from multistep_bench.cards import Protocol
 from multistep_bench.errors import RunError
+from multistep_bench.strict import Strict
 from multistep_bench.training.cells import Cell, ModelSpec, RunSpec
 
 RECORD_SCHEMA = "msb.run/1"

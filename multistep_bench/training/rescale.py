@@ -17,9 +17,7 @@ def rescale_gradients(model: nn.Module, mode: Mode) -> None:
     A layer is a module with a fused projection `qkv` and `num_heads`, as here and in timm.
     mode: see `rescaled`. Raises `ModelError` for a model without such a layer.
     """
-    layers: list[Any] = [
-        module for module in model.modules() if hasattr(module, "qkv") and hasattr(module, "num_heads")
-    ]
+    layers: list[Any] = [each for each in model.modules() if hasattr(each, "qkv") and hasattr(each, "num_heads")]
     if not layers:
         raise ModelError(
             f"gradient rescaling needs attention layers with `qkv` and `num_heads`; {type(model).__name__} has none"

@@ -23,7 +23,7 @@ from multistep_bench.training.record import Evaluation, EvaluationSet, Outcome
 from multistep_bench.training.rescale import rescale_gradients
 
 EVALUATION_CHUNK = 512  # items of one forward pass of an evaluation
-DRAW_SAMPLES = 2048  # training samples drawn at a time
+DRAW_SAMPLES = 512  # training samples drawn at a time: as fast as larger draws of small images, faster for large ones
 
 Build = Callable[[], nn.Module]
 

@@ -40,7 +40,8 @@ class NormSoftmax(nn.Module):
         if mask is not None:
             return self._masked(q, k, v, mask)
         keys, head_dim = k.shape[-2:]
-        k = k - k.mean(-2, keepdim=True)  # shifts all logits of a query alike: same weights, less rounding
+        # A shift of all keys shifts all logits of a query alike: same weights, same gradients, less rounding.
+        k = k - k.detach().mean(-2, keepdim=True)
         if min(q.shape[-2], keys) > 3 * head_dim:
             covariance = k.mT @ k / (keys - 1)  # B, heads, head_dim, head_dim
             variance = vecdot(q @ covariance, q).unsqueeze(-1)  # B, heads, queries, 1

@@ -1,0 +1,50 @@
+"""Measures the suite itself on this machine, each figure beside a plain reference timed in the same run."""
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from multistep_bench.bench.attention import attention
+from multistep_bench.bench.cells import cells
+from multistep_bench.bench.data import PerSampleTwoStep, bench_data, data
+from multistep_bench.bench.paper import paper
+from multistep_bench.bench.quick import quick
+from multistep_bench.bench.result import Measured, Result, print_result
+from multistep_bench.bench.scaling import scaling
+from multistep_bench.errors import NotFound
+from multistep_bench.training.machine import find_device, hardware, versions
+
+__all__ = ["BENCHMARKS", "PerSampleTwoStep", "Result", "bench", "bench_data", "print_result"]
+
+BENCHMARKS: dict[str, Callable[[float, torch.device], Measured]] = {
+    "data": data,
+    "attention": attention,
+    "quick": quick,
+    "cells": cells,
+    "paper": paper,
+    "scaling": scaling,
+}
+
+
+def bench(name: str, seconds: float = 2.0, device: str = "auto") -> Result:
+    """One of `BENCHMARKS` on this machine.
+
+    seconds: how long each comparison is repeated; every figure is a median of at least three rounds.
+    device:  as in `run`. Raises `NotFound` for an unknown name, `RunError` for a device that is not here.
+    """
+    if name not in BENCHMARKS:
+        raise NotFound("benchmark", name, BENCHMARKS, f"one of {', '.join(BENCHMARKS)}, all")
+    place = find_device(device)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        measured = BENCHMARKS[name](seconds, place)
+    return Result(
+        reference=measured.reference,
+        settings=measured.settings,
+        rows=measured.rows,
+        benchmark=name,
+        hardware=hardware(str(place)),
+        versions=versions(),
+        load=load,
+    )

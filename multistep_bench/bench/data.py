@@ -1,0 +1,89 @@
+"""How fast batches are made, beside a loader that makes one sample at a time."""
+
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from multistep_bench import seeds
+from multistep_bench.bench.result import Measured
+from multistep_bench.bench.timing import CPU, interleaved, speedup, timed
+from multistep_bench.generators.canvas import COLOUR_NOISE, RED_BLUE
+from multistep_bench.generators.task import make_task
+from multistep_bench.sources.images import open_source
+
+BATCH = 512
+
+
+class PerSampleTwoStep(Dataset):
+    """The two-step task on glyphs as one would first write it: one image at a time, for a `DataLoader` to stack."""
+
+    def __init__(self) -> None:
+        train = open_source("glyphs").train
+        labels = train.labels.numpy()
+        self.images = train.images.squeeze(1).numpy()
+        self.of_class = [np.flatnonzero(labels == c) for c in range(20)]
+        self.random = np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        random = self.random
+        first, second = random.integers(1, 3, 2)
+        target_a, target_b = random.integers(10, 20, 2)
+        image = np.empty((3, 56, 56), np.float32)
+        for place, label in enumerate((first, target_a, target_b, second)):
+            rows = self.of_class[label]
+            grey = self.images[rows[random.integers(len(rows))]] / np.float32(255)
+            colour = np.asarray(RED_BLUE[int(random.integers(2))] if label < 10 else (1, 1, 1))
+            tint = (colour + random.normal(0, COLOUR_NOISE, 3)).astype(np.float32)
+            top, left = place // 2 * 28, place % 2 * 28
+            image[:, top : top + 28, left : left + 28] = tint[:, None, None] * grey
+        return torch.from_numpy(image), int(target_a if first == second else target_b) - 10
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """Batches of the suite and of the reference."""
+
+    task: str
+    batch_size: int
+    threads: int
+    samples_per_second: float
+    reference_samples_per_second: float
+    ratio: float
+    ratio_range: tuple[float, float]
+    repeats: int
+
+
+def data(seconds: float, device: torch.device) -> Measured:
+    """Training samples a second of two_step_glyphs-v1 (56×56×3) on one CPU thread, whatever the device."""
+    task, rng = make_task("two_step_glyphs-v1"), seeds.generator(seeds.derive("bench", "data"))
+    batches = iter(DataLoader(PerSampleTwoStep(), batch_size=BATCH))
+    measures = {
+        "suite": timed(lambda: task.sample(BATCH, split="train", rng=rng), threads=1),
+        "reference": timed(lambda: next(batches), threads=1),
+    }
+    times = interleaved(measures, seconds)
+    ratio, ratio_range = speedup(times["suite"], times["reference"])
+    row = DataRow(
+        task=task.id,
+        batch_size=BATCH,
+        threads=1,
+        samples_per_second=BATCH / median(times["suite"]),
+        reference_samples_per_second=BATCH / median(times["reference"]),
+        ratio=ratio,
+        ratio_range=ratio_range,
+        repeats=len(times["suite"]),
+    )
+    return Measured("one image at a time with NumPy, stacked by a torch DataLoader", {}, (row,))
+
+
+def bench_data(seconds: float = 2.0) -> dict[str, Any]:
+    """The row of `data` as plain data: "samples_per_second", "reference_samples_per_second", "ratio" and more."""
+    measured = data(seconds, CPU)
+    return {"reference": measured.reference, **asdict(measured.rows[0])}
