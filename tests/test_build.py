@@ -52,6 +52,7 @@ def test_what_has_no_card_gets_one():
         card = models.resolve_model(name)
         assert (card.name, card.model, card.config) == (name, name, {})
         assert card.leaderboard
+    assert models.resolve_model(LINEAR).summary == "Pixels to logits."
 
 
 def test_a_model_registered_by_a_user_is_found_by_name(monkeypatch: pytest.MonkeyPatch):

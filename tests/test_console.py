@@ -1,60 +1,16 @@
-"""What a person sees in the terminal, word for word where they would act on it."""
+"""Score tables and comparisons as a person reads them in a terminal of 80 columns."""
 
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 import records
 from rich.console import Console
 
-from multistep_bench.reporting.console import make_observer, print_comparison, print_score
+from multistep_bench.reporting.console import print_comparison, print_score
 from multistep_bench.reporting.labels import duration, number, rate_label, run_labels, short_count
-from multistep_bench.reporting.live import LiveTable, PlainLines, render_run, sparkline
-from multistep_bench.reporting.progress import CellProgress, RunProgress
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.score import score
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.record import Evaluation, Outcome, read_run
-
-FOLDER = Path("runs/mine")
-DONE = Outcome(status="completed", samples=records.BUDGET, seconds=38.4)
-DIVERGED = Outcome(status="diverged", reason="the loss is not finite after 2000 samples", samples=2000, seconds=1)
-FAILED = Outcome(status="failed", reason="ValueError: [bold]no[/bold]", samples=0, seconds=0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def evaluation(index: int, correct: int | None) -> Evaluation:
-    return Evaluation(samples=index * 1000, correct=correct, loss=None, train_loss=None, seconds=index)
-
-
-def feed(observer: LiveTable | PlainLines | RunProgress, cell: Cell, counts: Sequence[int | None]) -> None:
-    for index, correct in enumerate(counts):
-        observer.evaluated(cell, evaluation(index, correct), records.ITEMS)
-
-
-def lines_of(console: Console) -> list[str]:
-    assert isinstance(console.file, io.StringIO)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).splitlines()
-
-
-def shown(run: RunProgress, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(render_run(run, width))
-    return lines_of(console)
-
-
-@pytest.fixture
-def spec() -> RunSpec:
-    return records.make_spec(rates=(1e-3, 3e-3), seeds=2)
 
 
 def test_numbers_are_written_briefly() -> None:
@@ -79,136 +35,6 @@ def test_numbers_are_written_briefly() -> None:
         "1:23 h",
     ]
     assert [number(value) for value in (0.56251, None, float("nan"))] == ["0.563", "–", "–"]
-
-
-def test_plain_output_is_a_line_at_the_start_and_a_line_a_cell(spec: RunSpec) -> None:
-    console = Console(file=io.StringIO(), width=80)
-    observer = make_observer(console)
-    assert isinstance(observer, PlainLines)
-    observer.begin(spec, FOLDER, {})
-    feed(observer, Cell(0, 0), records.jump(0.3))
-    observer.ended(Cell(0, 0), DONE)
-    feed(observer, Cell(1, 0), records.flat())
-    observer.ended(Cell(1, 0), DONE)
-    feed(observer, Cell(0, 1), [100, None, 550])
-    observer.ended(Cell(0, 1), DIVERGED)
-    observer.ended(Cell(1, 1), FAILED)
-    observer.close()
-    assert lines_of(console) == [
-        "vit on steps-v1, protocol quick: 4 cells of 10,000 steps, 100,000 samples each; run folder runs/mine",
-        "rate 1e-3 seed 0: Eureka-moment at 30,000 of 100,000 samples, final accuracy 0.950 (38 s) [1/4]",
-        "rate 3e-3 seed 0: no Eureka-moment by 100,000 samples, final accuracy 0.550 (38 s) [2/4]",
-        "rate 1e-3 seed 1: diverged: the loss is not finite after 2000 samples (1 s) [3/4]",
-        "rate 3e-3 seed 1: failed: ValueError: [bold]no[/bold] (0 s) [4/4]",
-    ]
-
-
-def test_a_resumed_run_says_what_was_finished_before(tmp_path: Path) -> None:
-    run = read_run(records.make_run(tmp_path / "run", {(0, 0): records.flat()}, seeds=2))
-    console = Console(file=io.StringIO(), width=80)
-    observer = PlainLines(console)
-    observer.begin(run.spec, FOLDER, {record.cell: record for record in run.records})
-    feed(observer, Cell(0, 1), records.flat())
-    observer.ended(Cell(0, 1), DONE)
-    first, last = lines_of(console)
-    assert "samples each, 1 finished before; run folder" in first
-    assert last.endswith("[2/2]")
-
-
-def test_the_star_appears_with_the_third_evaluation_above_the_threshold(spec: RunSpec) -> None:
-    run = RunProgress(spec, FOLDER, {}, Clock())
-    feed(run, Cell(0, 0), [100, 550, 950, 950])
-    assert not any("★1.5k" in line for line in shown(run))
-    run.evaluated(Cell(0, 0), evaluation(4, 950), records.ITEMS)
-    assert any("★1.5k 4% 0.70" in line for line in shown(run))  # mean of the last five
-    feed(run, Cell(0, 0), [100])  # the cell starts anew
-    assert not any("★1.5k" in line for line in shown(run))
-
-
-def test_broken_cells_are_marked_and_explained(spec: RunSpec) -> None:
-    run = RunProgress(spec, FOLDER, {}, Clock())
-    feed(run, Cell(0, 0), [None, None])
-    run.cells[Cell(0, 0)].outcome = DIVERGED
-    run.cells[Cell(1, 1)].outcome = FAILED
-    text = shown(run)
-    assert any("✗diverged" in line for line in text)
-    assert "✗ rate 1e-3 seed 0: diverged: the loss is not finite after 2000 samples" in text
-    assert "✗ rate 3e-3 seed 1: failed: ValueError: [bold]no[/bold]" in text
-
-
-def test_broken_cells_are_marked_in_a_narrow_table_too() -> None:
-    run = RunProgress(records.make_spec(seeds=10), FOLDER, {}, Clock())
-    run.cells[Cell(0, 0)].outcome, run.cells[Cell(0, 9)].outcome = DIVERGED, FAILED
-    assert any(line.split()[0] == "✗div." and line.split()[-1] == "✗fail" for line in shown(run) if "✗div" in line)
-
-
-def test_many_broken_cells_do_not_push_the_table_off_the_screen() -> None:
-    run = RunProgress(records.make_spec(seeds=12), FOLDER, {}, Clock())
-    for progress in run.cells.values():
-        progress.outcome = FAILED
-    assert [line for line in shown(run) if line.startswith("✗ rate")][-1].startswith("✗ rate 1e-3 seed 4: failed")
-    assert shown(run)[-1] == "  and 7 more"
-
-
-@pytest.mark.parametrize(("seeds", "width"), [(4, 80), (10, 80), (20, 80), (3, 30)])
-def test_every_cell_can_be_read_on_a_narrow_terminal(seeds: int, width: int) -> None:
-    run = RunProgress(records.make_spec(rates=(1e-3, 2.5e-4 * 10), seeds=seeds), FOLDER, {}, Clock())
-    for cell in run.cells:
-        feed(run, cell, records.jump(0.3))
-        run.cells[cell].outcome = DONE
-    text = shown(run, width)
-    assert max(map(len, text)) <= width
-    assert sum(line.count("★30k") for line in text) == 2 * seeds
-    assert not any("…" in line for line in text)
-
-
-def test_a_sparkline_runs_from_chance_to_the_ceiling_over_the_budget(spec: RunSpec) -> None:
-    cell = CellProgress(spec)
-    for index, correct in enumerate([100] * 10 + [None] * 10 + [550] * 10 + [950] * 10 + [2 * records.ITEMS] * 5):
-        cell.add(evaluation(index, correct), records.ITEMS)
-    line = sparkline(cell, spec, 10)
-    assert line.plain == "▁·▅██·····"
-    assert [span.style for span in line.spans][:5] == ["blue", "dim", "blue", "green", "green"]
-
-
-def test_pace_and_time_left_count_only_what_this_call_trained(tmp_path: Path) -> None:
-    run = read_run(records.make_run(tmp_path / "run", {(0, 0): records.flat(), (0, 1): records.flat()}, seeds=4))
-    clock = Clock()
-    progress = RunProgress(run.spec, FOLDER, {record.cell: record for record in run.records}, clock)
-    assert progress.seconds_left is None
-    assert any("2/4 cells  starting" in line for line in shown(progress))
-    clock.now = 60.0  # imports and worker processes are not the pace of training
-    feed(progress, Cell(0, 2), records.flat()[:51])  # half of a cell: an eighth of the run
-    clock.now = 70.0
-    assert any("2/4 cells  5,000 samples/s  30 s left" in line for line in shown(progress))
-    progress.cells[Cell(0, 2)].outcome = progress.cells[Cell(0, 3)].outcome = DIVERGED  # nothing left to train
-    assert any("4/4 cells  5,000 samples/s  took 1:10 min" in line for line in shown(progress))
-
-
-def test_the_last_state_stays_on_the_terminal(spec: RunSpec) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, _environ={"TERM": "xterm-256color"})
-    observer = make_observer(console)
-    assert isinstance(observer, LiveTable)
-    observer.begin(spec, FOLDER, {})
-    for cell in spec.cells():
-        feed(observer, cell, records.jump(0.3))
-        observer.ended(cell, DONE)
-    observer.close()
-    assert lines_of(console)[-2].startswith("below a curve")
-    assert any("4/4 cells" in line for line in lines_of(console))
-    observer.close()  # closing twice does no harm
-
-
-def test_no_color_is_honoured(spec: RunSpec) -> None:
-    run = RunProgress(spec, FOLDER, {}, Clock())
-    feed(run, Cell(0, 0), records.jump(0.3))
-    colours = re.compile(r"\x1b\[[0-9;]*\b(3[0-7]|38;5|9[0-7])\b[0-9;]*m")
-    for environment, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
-        environment = {"TERM": "xterm-256color", **environment}
-        console = Console(file=io.StringIO(), width=80, force_terminal=True, _environ=environment)
-        console.print(render_run(run, 80))
-        assert isinstance(console.file, io.StringIO)
-        assert bool(colours.search(console.file.getvalue())) is expected
 
 
 def printed(show: object, width: int = 80) -> str:

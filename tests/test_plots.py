@@ -159,6 +159,19 @@ def test_a_control_task_has_no_shortcut_and_no_probability_to_draw(tmp_path: Pat
         write(kind, [run], result, tmp_path / f"{kind}.png")
 
 
+def test_runs_of_several_tasks_share_a_figure_but_no_panel(runs: list[Run], tmp_path: Path) -> None:
+    harder = records.make_run(
+        tmp_path / "harder", CURVES, changes={"task.label_noise": 0.1}, protocol={"budget": 50_000}
+    )
+    both = [runs[0], read_run(harder)]
+    result = score(both)
+    assert list(plots.by_task(result.runs)) == ["steps-v1 quick", "steps-v1 quick, task.label_noise=0.1"]
+    looks = [look for styled in plots.by_task(result.runs).values() for _, _, look in styled]
+    assert looks[0] == looks[1]  # one model, one look
+    for kind in KINDS:
+        write(kind, both, result, tmp_path / f"{kind}.png")
+
+
 def test_series_beyond_the_palette_differ_in_their_dashes() -> None:
     looks = [tuple(figures.series_style(index).values()) for index in range(18)]
     assert len(set(looks)) == 18

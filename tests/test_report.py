@@ -64,6 +64,16 @@ def test_the_same_runs_give_the_same_report(runs: list[Run], report: Path, tmp_p
     assert again.read_bytes() == report.read_bytes()
 
 
+def test_runs_of_several_tasks_are_named_with_their_task(runs: list[Run], tmp_path: Path) -> None:
+    other = read_run(records.make_run(tmp_path / "other", {(0, 0): records.flat()}, task={"id": "other-v1"}))
+    page = write_report([runs[0], other], score([runs[0], other]), tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "<h1>vit on steps-v1 quick and other-v1 quick</h1>" in page
+    assert page.count(">task</button>") == 4  # the summary, both tables of numbers, the cells
+    assert "vit on other-v1 quick: 1 seed per learning rate; an entry needs 10" in page
+    assert "<h3>other-v1 quick</h3>" in page
+    assert "Models compared" not in page
+
+
 def test_a_wrong_ending_or_place_is_one_sentence(runs: list[Run], tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"'report.pdf'; end the name in .html"):
         write_report(runs, score(runs), tmp_path / "report.pdf")

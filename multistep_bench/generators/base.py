@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from multistep_bench.batch import Batch, TaskInfo
-from multistep_bench.cards import Levels, Strict, validated
+from multistep_bench.cards import Levels
+from multistep_bench.strict import Strict, validated
 
 Split = Literal["train", "eval"]
 

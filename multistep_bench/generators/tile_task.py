@@ -9,11 +9,11 @@ import torch
 from pydantic import AfterValidator, Field
 
 from multistep_bench.batch import Batch, TaskInfo
-from multistep_bench.cards import Strict
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Generator, Split
 from multistep_bench.generators.canvas import Grid, Pool, integers
 from multistep_bench.sources.images import open_source
+from multistep_bench.strict import Strict
 
 
 def _of_one_size(groups: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:

@@ -9,10 +9,11 @@ import torch
 from pydantic import Field
 
 from multistep_bench.batch import Batch
-from multistep_bench.cards import Levels, Strict
+from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split
 from multistep_bench.generators.canvas import Grid, Tile, integers
 from multistep_bench.generators.tile_task import TileParameters, TileTask
+from multistep_bench.strict import Strict
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right")
 

@@ -13,14 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
-from multistep_bench.cards import (
-    BaselineCard,
-    changed,
-    is_card_path,
-    list_baselines,
-    list_models,
-    load_baseline,
-)
+from multistep_bench.cards import BaselineCard, changed, is_card_path, list_baselines, list_models, load_baseline
 from multistep_bench.errors import ModelError, NotFound
 from multistep_bench.models import external
 from multistep_bench.models.construct import construct
@@ -39,8 +32,7 @@ def resolve_model(name: str | Path) -> BaselineCard:
     if ":" not in name and not name.startswith(external.PREFIX) and name not in registry.models.names():
         known = [*list_models(), *external.timm_names()]
         raise NotFound("model", name, known, "mstep-bench list models; or timm/NAME, package.module:build, a card")
-    factory = builder(name)
-    summary = inspect.getdoc(factory) or "A model without a card."
+    summary = inspect.getdoc(_definition(name)) or "A model without a card."
     return BaselineCard(name=name, title=name, summary=summary, source="given by name", model=name)
 
 
@@ -133,8 +125,7 @@ def flops_per_sample(model: nn.Module, inputs: Inputs, steps: dict[str, torch.Te
 
 def code_sha256(card: BaselineCard) -> str:
     """SHA-256 of the source files that define a card's builder and its attention rule, if it names one."""
-    timm_model = card.model.startswith(external.PREFIX)
-    factories = [external.timm_source(card.model) if timm_model else builder(card.model)]
+    factories = [_definition(card.model)]
     if "attention" in card.config:
         factories.append(registry.attention_rules.get(card.config["attention"]))
     digest = hashlib.sha256()
@@ -143,9 +134,17 @@ def code_sha256(card: BaselineCard) -> str:
     return digest.hexdigest()
 
 
-def _source_file(factory: Callable[..., Any], name: str) -> Path:
+def _definition(model: str) -> Callable[..., Any]:
+    """The function or class that defines a model: its builder, or timm's own function."""
+    factory = builder(model)
+    if model.startswith(external.PREFIX):
+        return external.timm_source(model)
     while isinstance(factory, functools.partial):
         factory = factory.func
+    return factory
+
+
+def _source_file(factory: Callable[..., Any], name: str) -> Path:
     try:
         path = inspect.getsourcefile(inspect.unwrap(factory))
     except TypeError:  # an instance with __call__

@@ -137,7 +137,8 @@ def _notes_on(run: RunScore) -> Iterator[str]:
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         yield f"of {len(run.cells)} cells {listed}; they count as runs without a Eureka-moment."
     if protocol.seeds < BOOTSTRAP_FROM:
-        yield f"{protocol.seeds} seeds per learning rate; an entry needs {BOOTSTRAP_FROM}, a claim of rank 20."
+        seeds = f"{protocol.seeds} seed{'s' * (protocol.seeds > 1)}"
+        yield f"{seeds} per learning rate; an entry needs {BOOTSTRAP_FROM}, a claim of rank 20."
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(protocol.learning_rates[run.best_rate])
         yield f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside."
