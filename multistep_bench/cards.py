@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from multistep_bench import registry
 from multistep_bench.errors import CardError, NotFound
-from multistep_bench.strict import Strict, changed, content_sha256, validated  # noqa: F401
+from multistep_bench.strict import Strict, content_sha256, validated
 
 TASK_ID = r"^[a-z0-9_]+-v[0-9]+$"
 DEFAULT_TASK = "two_step_digits-v1"
@@ -269,6 +269,7 @@ def _laid_over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in table.items():
         inherited = merged.get(key)
-        both = isinstance(value, dict) and isinstance(inherited, dict)
-        merged[key] = _laid_over(inherited, value) if both else value
+        if isinstance(value, dict) and isinstance(inherited, dict):
+            value = _laid_over(inherited, value)
+        merged[key] = value
     return merged

@@ -274,6 +274,32 @@ def plot(
     print(draw[kind]())
 
 
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="data, attention, quick, cells, paper, scaling or all.")] = "all",
+    seconds: Annotated[float, typer.Option(min=0, help="How long each comparison is repeated.")] = 2.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the suite itself on this machine, beside plain references in the same run."""
+    from multistep_bench import bench as benchmarks
+    from multistep_bench.training.folder import atomic_file
+
+    console = Console()
+    results = {}
+    for name in benchmarks.BENCHMARKS if what == "all" else [what]:
+        result = benchmarks.bench(name, seconds, device)
+        results[name] = result.to_dict()
+        if not as_json:
+            benchmarks.print_result(console, result)
+    if out is not None:
+        with atomic_file(out) as file:
+            file.write(json.dumps(results, indent=1, allow_nan=False).encode())
+    if as_json:
+        _print_json(results)
+
+
 @data_app.command("check")
 def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> None:
     """Look for every data set, verify what is found and say where it is."""

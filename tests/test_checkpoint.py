@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_without_time_between_them_no_checkpoints_are_written(spec: RunSpec, tmp
     assert not list((tmp_path / "run" / CHECKPOINTS_FOLDER).glob("*"))
 
 
-def _save_with_little_room(path: Path, report: "multiprocessing.connection.Connection") -> None:
+def _save_with_little_room(path: Path, report: Connection) -> None:
     torch.set_num_threads(1)  # torch's threads do not live on in a forked process
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     try:

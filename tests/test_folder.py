@@ -107,7 +107,10 @@ def test_attempts_are_counted_over_interruptions(spec: RunSpec, tmp_path: Path) 
     [
         (lambda lines: lines[:1], "holds 1 lines, not a whole record"),
         (lambda lines: lines[:-1], "line 102: status: Field required"),
-        (lambda lines: [*lines[:5], lines[5].replace(b'"correct":', b'"corect":'), *lines[6:]], "4.correct: Field required"),
+        (
+            lambda lines: [*lines[:5], lines[5].replace(b'"correct":', b'"corect":'), *lines[6:]],
+            "4.correct: Field required",
+        ),
         (lambda lines: [*lines[:5], lines[5].replace(b'"samples":64', b'"samples":"64"'), *lines[6:]], "valid integer"),
         (lambda lines: [lines[0].replace(b"msb.run/1", b"msb.run/9"), *lines[1:]], "line 1: schema"),
     ],

@@ -28,6 +28,13 @@ def test_the_spec_knows_the_models_cost() -> None:
     assert model.flops_per_sample == 2 * 3 * 16 * 16 * 8
 
 
+def test_a_model_that_sees_the_steps_is_barred_from_the_leaderboard_whatever_its_card_says(tmp_path: Path) -> None:
+    card = tmp_path / "mine.toml"
+    card.write_text('name = "mine"\ntitle = "t"\nsummary = "s"\nsource = "s"\nmodel = "vit_oracle"\n')
+    assert not plan(TASK, card, "smoke").model.leaderboard
+    assert plan(TASK, "vit", "smoke").model.leaderboard
+
+
 def test_a_changed_task_gets_new_levels_and_loses_its_hash() -> None:
     spec = plan(TASK, LINEAR, "quick", {"task.label_noise": 0.1, "protocol.evaluation_items": 320})
     assert spec.task.levels.ceiling == pytest.approx(0.9)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from multistep_bench.batch import Batch, TaskInfo
-from multistep_bench.cards import Levels, Strict
+from multistep_bench.cards import Levels
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import Generator, Split
 from multistep_bench.generators.task import make_task
 from multistep_bench.reporting.preview import caption, preview
+from multistep_bench.strict import Strict
 
 TASK = "two_step_digits-v1"
 SIDE = round(1.9 * 300)  # of a sample, in dots

@@ -21,6 +21,8 @@ def wrong_shape(info: TaskInfo) -> nn.Module:
 class Fragile(nn.Module):
     """A linear model that misbehaves once it is trained at the larger learning rate of the tests."""
 
+    start: torch.Tensor
+
     def __init__(self, info: TaskInfo, mode: str) -> None:
         super().__init__()
         self.linear = linear(info)

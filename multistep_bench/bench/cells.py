@@ -26,7 +26,10 @@ ENDLESS = {"protocol.budget": 25_600_000, "protocol.evaluations": 20_000}  # qui
 
 @dataclass(frozen=True)
 class CellsRow:
-    """A number of cells; samples a second of all of them together, evaluation included."""
+    """A number of cells; samples a second of all of them together, evaluation included.
+
+    ratio: over plain PyTorch with torch's default threads; ratio_one_thread: over plain PyTorch with one.
+    """
 
     cells: int
     engine: str
@@ -34,6 +37,8 @@ class CellsRow:
     reference_samples_per_second: float
     ratio: float
     ratio_range: tuple[float, float]
+    ratio_one_thread: float
+    ratio_one_thread_range: tuple[float, float]
     repeats: int
 
 
@@ -53,11 +58,14 @@ def cells(seconds: float, device: torch.device, counts: Sequence[int] | None = N
         plain.train_interval()
         plain.evaluate()
 
-    one_cell = timed(one_interval, device)
-    rows = [_row(count, one_cell, seconds, device) for count in counts]
+    reference = {
+        "default threads": timed(one_interval, device),
+        "one thread": timed(one_interval, device, threads=1),
+    }
+    rows = [_row(count, reference, seconds, device) for count in counts]
     return Measured(
-        reference="the bare loop of the benchmark quick with torch's default threads, one cell after another: as many"
-        " samples a second for any number of cells, so one cell is timed",
+        reference="the bare loop of the benchmark quick, one cell after another: as many samples a second for any"
+        " number of cells, so one cell is timed",
         settings={"task": spec.task.id, "batch_size": spec.protocol.batch_size, "threads": torch.get_num_threads()},
         rows=tuple(rows),
     )
@@ -68,7 +76,7 @@ def cells_at_once(count: int, seconds: float, device: torch.device) -> tuple[str
     spec = quick_spec(count, **ENDLESS)
     if device.type == "cuda":
         return "stacked", stacked_cost(spec, device)
-    return f"{count} processes", lambda: launched_cost(spec, seconds)
+    return "processes", lambda: launched_cost(spec, seconds)
 
 
 def stacked_cost(spec: RunSpec, device: torch.device) -> Measure:
@@ -120,17 +128,21 @@ class _Window(Silent):
             self.since = time.perf_counter()
 
 
-def _row(count: int, one_cell: Measure, seconds: float, device: torch.device) -> CellsRow:
+def _row(count: int, reference: dict[str, Measure], seconds: float, device: torch.device) -> CellsRow:
     engine, suite = cells_at_once(count, seconds, device)
     interval = quick_spec().protocol.interval
-    times = interleaved({"suite": suite, "plain": lambda: one_cell() / interval}, seconds)
-    ratio, ratio_range = speedup(times["suite"], times["plain"])
+    times = interleaved({"suite": suite, **reference}, seconds)
+    default, one_thread = ([each / interval for each in times[name]] for name in reference)  # seconds per sample
+    ratio, ratio_range = speedup(times["suite"], default)
+    ratio_one_thread, ratio_one_thread_range = speedup(times["suite"], one_thread)
     return CellsRow(
         cells=count,
         engine=engine,
         samples_per_second=1 / median(times["suite"]),
-        reference_samples_per_second=1 / median(times["plain"]),
+        reference_samples_per_second=1 / median(default),
         ratio=ratio,
         ratio_range=ratio_range,
+        ratio_one_thread=ratio_one_thread,
+        ratio_one_thread_range=ratio_one_thread_range,
         repeats=len(times["suite"]),
     )

@@ -17,11 +17,15 @@ from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.trainer import SingleTrainer
 
 RATE = 1e-3
+ONE_THREAD, DEFAULT_THREADS = "plain PyTorch", "plain PyTorch, default threads"
 
 
 @dataclass(frozen=True)
 class QuickRow:
-    """One way to train a cell; samples a second of training and evaluation together, `ratio` over the last row's."""
+    """One way to train a cell; samples a second of training and evaluation together.
+
+    ratio: over plain PyTorch with torch's default threads; ratio_one_thread: over plain PyTorch with one.
+    """
 
     program: str
     threads: int
@@ -29,6 +33,8 @@ class QuickRow:
     evaluation_share: float
     ratio: float
     ratio_range: tuple[float, float]
+    ratio_one_thread: float
+    ratio_one_thread_range: tuple[float, float]
     repeats: int
 
 
@@ -54,8 +60,8 @@ def quick(seconds: float, device: torch.device, spec: RunSpec | None = None) -> 
     plain = PlainCell(spec, spec.cells()[0], task_of(spec), device)
     programs = {
         ("suite", 1): (partial(trainer.train_interval, 0), trainer.evaluate),
-        ("plain PyTorch", 1): (plain.train_interval, plain.evaluate),
-        ("plain PyTorch, default threads", torch.get_num_threads()): (plain.train_interval, plain.evaluate),
+        (ONE_THREAD, 1): (plain.train_interval, plain.evaluate),
+        (DEFAULT_THREADS, torch.get_num_threads()): (plain.train_interval, plain.evaluate),
     }
     measures = {}
     for (name, threads), (train, evaluate) in programs.items():
@@ -63,11 +69,11 @@ def quick(seconds: float, device: torch.device, spec: RunSpec | None = None) -> 
         measures[name, "evaluate"] = timed(evaluate, device, threads)
     times = interleaved(measures, seconds)
     rows = []
-    *_, (last, _) = programs
-    reference = _both(times, last)
+    default, one_thread = _both(times, DEFAULT_THREADS), _both(times, ONE_THREAD)
     for name, threads in programs:
         both = _both(times, name)
-        ratio, ratio_range = speedup(both, reference)
+        ratio, ratio_range = speedup(both, default)
+        ratio_one_thread, ratio_one_thread_range = speedup(both, one_thread)
         rows.append(
             QuickRow(
                 program=name,
@@ -76,6 +82,8 @@ def quick(seconds: float, device: torch.device, spec: RunSpec | None = None) -> 
                 evaluation_share=median(times[name, "evaluate"]) / median(both),
                 ratio=ratio,
                 ratio_range=ratio_range,
+                ratio_one_thread=ratio_one_thread,
+                ratio_one_thread_range=ratio_one_thread_range,
                 repeats=len(both),
             )
         )

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
-from multistep_bench.cards import BaselineCard, changed, is_card_path, list_baselines, list_models, load_baseline
+from multistep_bench.cards import BaselineCard, is_card_path, list_baselines, list_models, load_baseline
 from multistep_bench.errors import ModelError, NotFound
 from multistep_bench.models import external
 from multistep_bench.models.construct import construct
+from multistep_bench.strict import changed
 
 
 def resolve_model(name: str | Path) -> BaselineCard:

@@ -129,7 +129,7 @@ def difference_interval(a: Strata, b: Strata) -> Interval:
 
 def _t_interval(strata: Strata, estimate: float) -> tuple[float, float]:
     variances = np.array([values.var(ddof=1) / len(values) for values in strata])
-    if variances.sum() == 0:
+    if variances.sum() <= ROUNDING**2:
         return estimate, estimate
     freedom = variances.sum() ** 2 / sum(v**2 / (len(values) - 1) for v, values in zip(variances, strata, strict=True))
     half = special.stdtrit(freedom, 0.5 + CONFIDENCE / 2) * sqrt(variances.sum())

@@ -47,7 +47,7 @@ def plan(
         builder=baseline.model,
         config=baseline.config,
         recipe=baseline.recipe,
-        leaderboard=baseline.leaderboard,
+        leaderboard=baseline.leaderboard and not getattr(module, "uses_steps", False),
         parameters=models.count_parameters(module),
         flops_per_sample=models.flops_per_sample(module, batch.inputs, batch.steps),
         code_sha256=models.code_sha256(baseline),
