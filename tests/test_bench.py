@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from multistep_bench import bench as benchmarks
 from multistep_bench.bench import PerSampleTwoStep, bench, bench_data
-from multistep_bench.bench.attention import attention, contestants, dense_normsoftmax, draw_inputs
-from multistep_bench.bench.cells import cells, stacked_cost
-from multistep_bench.bench.paper import paper, paper_spec
+from multistep_bench.bench.attention import contestants, dense_normsoftmax, draw_inputs, measure_attention
+from multistep_bench.bench.cells import measure_cells, stacked_cost
+from multistep_bench.bench.paper import measure_paper, paper_spec
 from multistep_bench.bench.plain import PlainCell
-from multistep_bench.bench.quick import quick, quick_spec, single_trainer
+from multistep_bench.bench.quick import measure_quick, quick_spec, single_trainer
 from multistep_bench.bench.result import Measured
-from multistep_bench.bench.scaling import scaling
+from multistep_bench.bench.scaling import measure_scaling
 from multistep_bench.bench.timing import interleaved, peak_memory, speedup
 from multistep_bench.cli import app
 from multistep_bench.errors import NotFound
@@ -75,7 +75,7 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
         first = before + 1
         second = first + 1
         del first
-        second + 1
+        assert (second + 1).numel() == MIB
 
     assert peak_memory(call, CPU) == pytest.approx(2 * MIB, abs=4096)
 
@@ -91,7 +91,7 @@ def test_dense_and_linear_normsoftmax_agree_on_the_inputs_timed(tokens: int) -> 
 
 
 def test_attention_measures_every_rule_that_learns() -> None:
-    measured = attention(0.0, CPU, tokens=(300,))
+    measured = measure_attention(0.0, CPU, tokens=(300,))
     rows = {row.rule: row for row in measured.rows}
     assert set(rows) >= {"dense normsoftmax", "torch SDPA", "normsoftmax", "normsoftmax var", "softmax", "heat"}
     assert set(rows).isdisjoint({"uniform", "regions"})
@@ -130,7 +130,7 @@ def test_the_bare_loop_sees_what_the_suite_sees_with_the_same_model() -> None:
 
 def test_quick_compares_one_cell_with_both_thread_counts_of_the_bare_loop() -> None:
     before = torch.get_num_threads()
-    suite, one_thread, default = quick(0.0, CPU).rows
+    suite, one_thread, default = measure_quick(0.0, CPU).rows
     assert torch.get_num_threads() == before
     assert (suite.threads, one_thread.threads, default.threads) == (1, 1, before)
     assert suite.ratio == pytest.approx(suite.samples_per_second / default.samples_per_second)
@@ -140,7 +140,7 @@ def test_quick_compares_one_cell_with_both_thread_counts_of_the_bare_loop() -> N
 
 
 def test_cells_counts_the_samples_of_a_launched_run() -> None:
-    (row,) = cells(0.0, CPU, counts=(1,)).rows
+    (row,) = measure_cells(0.0, CPU, counts=(1,)).rows
     assert (row.cells, row.engine, row.repeats) == (1, "processes", 3)
     assert row.ratio == pytest.approx(row.samples_per_second / row.reference_samples_per_second)
 
@@ -152,7 +152,7 @@ def test_stacked_cells_cost_is_per_sample_of_all_cells(monkeypatch: pytest.Monke
 
 def test_paper_puts_the_recipe_together_from_what_it_timed() -> None:
     changes = {"model.width": 16, "model.depth": 1}
-    (row,) = paper(0.0, CPU, changes).rows
+    (row,) = measure_paper(0.0, CPU, changes).rows
     spec = paper_spec(CPU, changes)
     assert spec.protocol_name == "paper"
     assert spec.model.flops_per_sample is not None
@@ -173,7 +173,7 @@ def test_the_papers_model_and_recipe_are_what_is_timed() -> None:
 
 
 def test_scaling_covers_budget_cells_and_tokens() -> None:
-    rows = scaling(0.0, CPU, intervals=(1, 2), counts=(1,), patches=(1, 2)).rows
+    rows = measure_scaling(0.0, CPU, intervals=(1, 2), counts=(1,), patches=(1, 2)).rows
     assert [(row.axis, row.value) for row in rows] == [
         ("budget", 1280),
         ("budget", 2560),
@@ -204,7 +204,7 @@ def test_an_unknown_benchmark_is_refused_with_the_closest_match() -> None:
 @pytest.fixture
 def only_two_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(seconds: float, device: torch.device) -> Measured:
-        return attention(seconds, device, tokens=(5,))
+        return measure_attention(seconds, device, tokens=(5,))
 
     monkeypatch.setattr(benchmarks, "BENCHMARKS", {"data": benchmarks.BENCHMARKS["data"], "attention": small})
 

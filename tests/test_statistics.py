@@ -127,6 +127,7 @@ def test_intervals_keep_within_their_bounds() -> None:
 def test_values_that_do_not_vary() -> None:
     for n in (3, 12):
         assert numbers(mean_interval([np.full(n, 0.1), np.full(n, 0.3)])) == pytest.approx((0.2, 0.2, 0.2))
+    assert numbers(mean_interval([np.array([0.0, 1e-106])])) == pytest.approx((0, 0, 0))  # its square underflows
 
 
 def test_strata_weigh_alike_whatever_their_size() -> None:

@@ -5,25 +5,25 @@ from collections.abc import Callable
 
 import torch
 
-from multistep_bench.bench.attention import attention
-from multistep_bench.bench.cells import cells
-from multistep_bench.bench.data import PerSampleTwoStep, bench_data, data
-from multistep_bench.bench.paper import paper
-from multistep_bench.bench.quick import quick
+from multistep_bench.bench.attention import measure_attention
+from multistep_bench.bench.cells import measure_cells
+from multistep_bench.bench.data import PerSampleTwoStep, bench_data, measure_data
+from multistep_bench.bench.paper import measure_paper
+from multistep_bench.bench.quick import measure_quick
 from multistep_bench.bench.result import Measured, Result, print_result
-from multistep_bench.bench.scaling import scaling
+from multistep_bench.bench.scaling import measure_scaling
 from multistep_bench.errors import NotFound
 from multistep_bench.training.machine import find_device, hardware, versions
 
 __all__ = ["BENCHMARKS", "PerSampleTwoStep", "Result", "bench", "bench_data", "print_result"]
 
 BENCHMARKS: dict[str, Callable[[float, torch.device], Measured]] = {
-    "data": data,
-    "attention": attention,
-    "quick": quick,
-    "cells": cells,
-    "paper": paper,
-    "scaling": scaling,
+    "data": measure_data,
+    "attention": measure_attention,
+    "quick": measure_quick,
+    "cells": measure_cells,
+    "paper": measure_paper,
+    "scaling": measure_scaling,
 }
 
 

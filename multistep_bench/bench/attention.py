@@ -39,7 +39,7 @@ class AttentionRow:
     repeats: int
 
 
-def attention(seconds: float, device: torch.device, tokens: Sequence[int] = TOKENS) -> Measured:
+def measure_attention(seconds: float, device: torch.device, tokens: Sequence[int] = TOKENS) -> Measured:
     """Forward alone, forward and backward, and peak memory over token counts, at about as many tokens in every call.
 
     On a CPU with one thread, as a cell is trained there.

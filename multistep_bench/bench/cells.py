@@ -42,7 +42,7 @@ class CellsRow:
     repeats: int
 
 
-def cells(seconds: float, device: torch.device, counts: Sequence[int] | None = None) -> Measured:
+def measure_cells(seconds: float, device: torch.device, counts: Sequence[int] | None = None) -> Measured:
     """Samples a second over numbers of cells.
 
     On a GPU the cells are stacked. On a CPU they are spread over processes of one thread, one a core: more cells

@@ -60,7 +60,7 @@ class DataRow:
     repeats: int
 
 
-def data(seconds: float, device: torch.device) -> Measured:
+def measure_data(seconds: float, device: torch.device) -> Measured:
     """Training samples a second of two_step_glyphs-v1 (56×56×3) on one CPU thread, whatever the device."""
     task, rng = make_task("two_step_glyphs-v1"), seeds.generator(seeds.derive("bench", "data"))
     batches = iter(DataLoader(PerSampleTwoStep(), batch_size=BATCH))
@@ -84,6 +84,6 @@ def data(seconds: float, device: torch.device) -> Measured:
 
 
 def bench_data(seconds: float = 2.0) -> dict[str, Any]:
-    """The row of `data` as plain data: "samples_per_second", "reference_samples_per_second", "ratio" and more."""
-    measured = data(seconds, CPU)
+    """The row of `measure_data` as plain data, such as "samples_per_second" and "ratio"."""
+    measured = measure_data(seconds, CPU)
     return {"reference": measured.reference, **asdict(measured.rows[0])}

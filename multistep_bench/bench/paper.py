@@ -47,7 +47,7 @@ class PaperRow:
     repeats: int
 
 
-def paper(seconds: float, device: torch.device, changes: Mapping[str, Any] | None = None) -> Measured:
+def measure_paper(seconds: float, device: torch.device, changes: Mapping[str, Any] | None = None) -> Measured:
     """Steps a second of the paper's ViT under protocol "paper", on drawn images where MNIST is absent.
 
     On a GPU in its own precision and batch size. On a CPU with one thread, as a worker has, in float32.

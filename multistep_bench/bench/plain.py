@@ -27,8 +27,9 @@ class PlainCell:
         self.rng = seeds.generator(cell.seed(spec.task.id, "train"), device)
         self.items = draw_evaluation(spec, cell, task, device).batches
         torch.manual_seed(cell.seed(spec.task.id, "init"))
+        first_weights = build(spec.model.card(), task.info).state_dict()
         self.model = timm_vit(task.info).to(device)
-        self.model.load_state_dict(build(spec.model.card(), task.info).state_dict())
+        self.model.load_state_dict(first_weights)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=spec.learning_rate(cell), weight_decay=self.protocol.weight_decay
         )

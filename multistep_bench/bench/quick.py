@@ -50,7 +50,7 @@ def single_trainer(spec: RunSpec, device: torch.device) -> SingleTrainer:
     return SingleTrainer(spec, spec.cells()[:1], task, lambda: build(spec.model.card(), task.info), device)
 
 
-def quick(seconds: float, device: torch.device, spec: RunSpec | None = None) -> Measured:
+def measure_quick(seconds: float, device: torch.device, spec: RunSpec | None = None) -> Measured:
     """Samples a second of one cell, an interval of training and an evaluation at a time, for three programs.
 
     The suite with one thread, as a worker runs it; the bare loop with one; the bare loop with torch's default.

@@ -39,9 +39,11 @@ class Result(Measured):
 def print_result(console: Console, result: Result) -> None:
     """A table of the rows, with the reference and the settings below it."""
     names = [field.name for field in fields(result.rows[0])]
-    table = Table(title=result.benchmark, title_justify="left", title_style="bold", box=None, header_style="dim")
+    table = Table(title=result.benchmark, title_justify="left", title_style="bold", header_style="dim", box=None)
+    table.padding = (0, 1, 0, 0)
     for name in names:
-        table.add_column(_heading(name), justify="right", overflow="fold")
+        text = isinstance(getattr(result.rows[0], name), str)
+        table.add_column(_heading(name), justify="left" if text else "right", no_wrap=text)
     for row in result.rows:
         table.add_row(*(_shown(name, getattr(row, name)) for name in names))
     console.print(table)

@@ -32,7 +32,7 @@ class ScalingRow:
     repeats: int
 
 
-def scaling(
+def measure_scaling(
     seconds: float,
     device: torch.device,
     intervals: Sequence[int] = INTERVALS,

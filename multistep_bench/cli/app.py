@@ -1,0 +1,71 @@
+"""The application that every command registers with, and what commands share."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from multistep_bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from multistep_bench.scoring.score import Score
+
+app = typer.Typer(
+    name="mstep-bench",
+    help="Benchmarks how fast, how well and how likely a torch model learns multi-step tasks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+TaskOption = Annotated[str, typer.Option("--task", help="A task's id, or the path of a card.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+RootOption = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder of data files [default: $MULTISTEP_BENCH_DATA, then a cache]")
+]
+RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, as `run` printed them.")]
+
+
+def print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1, allow_nan=False))
+
+
+def print_scores(result: "Score", console: Console, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        from multistep_bench.reporting.console import print_score
+
+        print_score(console, result)
+
+
+def changes_from(
+    settings: list[str], lr: str | None = None, seeds: int | None = None, budget: int | None = None
+) -> dict[str, Any]:
+    """--set KEY=VALUE pairs and the short options as changes; a value is read as TOML, else as text."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise BenchError(f"--set {setting}: write KEY=VALUE, as in task.same_probability=0.9")
+        try:
+            changes[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key] = text
+    if lr is not None:
+        changes["protocol.learning_rates"] = _rates(lr)
+    if seeds is not None:
+        changes["protocol.seeds"] = seeds
+    if budget is not None:
+        changes["protocol.budget"] = budget
+    return changes
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"--lr {text}: give numbers separated by commas, as in 1e-3,3e-3") from None

@@ -1,0 +1,139 @@
+"""The commands that show what there is: tasks, models, samples and data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from multistep_bench import cards, registry
+from multistep_bench.cli.app import JsonOption, RootOption, app, changes_from, print_json
+from multistep_bench.errors import BenchError, CardError, NotFound
+
+data_app = typer.Typer(help="The data files that tasks read.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="tasks, models, attention, generators, sources or all.")] = "all",
+    as_json: JsonOption = False,
+) -> None:
+    """List tasks, models, attention rules, generators and data sources."""
+    names = {
+        "tasks": cards.list_tasks(),
+        "models": cards.list_models(),
+        "attention": registry.attention_rules.names(),
+        "generators": registry.generators.names(),
+        "sources": registry.sources.names(),
+    }
+    if what != "all" and what not in names:
+        raise BenchError(f"list '{what}': give one of {', '.join(names)}, all")
+    registries = (registry.models, registry.attention_rules, registry.generators, registry.sources)
+    broken = {name: reason for each in registries for name, reason in each.broken_plugins().items()}
+    shown = names if what == "all" else {what: names[what]}
+    if as_json:
+        print_json({**shown, "broken": broken})
+        return
+    console = Console()
+    titles = {name: cards.load_task(name).title for name in shown.get("tasks", [])}
+    titles |= {name: cards.load_baseline(name).title for name in cards.list_baselines() if "models" in shown}
+    for kind, members in shown.items():
+        table = Table(title=kind, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
+        for name in members:
+            table.add_row(name, titles.get(name, ""))
+        console.print(table)
+    if "models" in shown:
+        console.print("  --model also takes timm/NAME, package.module:build and the path of a card", style="dim")
+    for name, reason in broken.items():
+        console.print(f"broken plug-in {name}: {reason}", style="red", markup=False)
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A task or a model.")],
+    task: Annotated[str, typer.Option("--task", help="The task a model is built for.")] = cards.DEFAULT_TASK,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Describe a task (its rule, levels and protocols) or a model (its size and cost on a task)."""
+    from multistep_bench.reporting.describe import describe_model, describe_task, print_description
+
+    content = describe_task(cards.load_task(name)) if _is_task(name) else describe_model(name, task, data_root)
+    if as_json:
+        print_json(content)
+    else:
+        print_description(Console(), content)
+
+
+@app.command()
+def preview(
+    task: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write [default: TASK.png]")] = None,
+    n: Annotated[int, typer.Option("--samples", "-n", min=1, max=64, help="Samples to draw.")] = 12,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="task.KEY=VALUE")] = None,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw samples of a task with targets and steps under each."""
+    from multistep_bench.generators.task import make_task
+    from multistep_bench.reporting.preview import preview as draw
+
+    changes = {}
+    for key, value in changes_from(settings or []).items():
+        if not key.startswith("task."):
+            raise CardError(f"--set {key}: a preview takes only keys that start with task.")
+        changes[key.removeprefix("task.")] = value
+    card = cards.load_task(task)
+    path = out or Path(f"{card.id}.png")
+    draw(make_task(card, data_root, **changes), path, n=n, seed=seed)
+    if as_json:
+        print_json({"task": card.id, "path": str(path), "n": n, "seed": seed})
+    else:
+        print(path)
+
+
+@app.command()
+def check(
+    card: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a task card, recompute its levels and the hash of its batches, and time its generator."""
+    from multistep_bench.generators.check import check_card
+
+    result = check_card(cards.load_task(card), data_root)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        for entry in result.lines():
+            print(entry)
+    raise typer.Exit(0 if result.ok else 1)
+
+
+@data_app.command("check")
+def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> None:
+    """Look for every data set, verify what is found and say where it is."""
+    from multistep_bench.sources.check import check_data
+
+    found = check_data(data_root)
+    if as_json:
+        print_json([vars(entry) for entry in found])
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for entry in found:
+        table.add_row(entry.source, entry.status, f"{entry.where}: {entry.message}" if entry.where else entry.message)
+    Console().print(table)
+
+
+def _is_task(name: str) -> bool:
+    """Whether `describe` was asked about a task; a card tells by its keys."""
+    if cards.is_card_path(name):
+        return not {"generator", "base"}.isdisjoint(cards.read_toml(Path(name)))
+    if name in cards.list_models() or name.startswith("timm/") or ":" in name:
+        return False
+    if name in cards.list_tasks():
+        return True
+    raise NotFound("task or model", name, [*cards.list_tasks(), *cards.list_models()], "mstep-bench list")

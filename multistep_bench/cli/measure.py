@@ -1,0 +1,36 @@
+"""The command that measures the suite itself: `bench`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from multistep_bench.cli.app import JsonOption, app, print_json
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="data, attention, quick, cells, paper, scaling or all.")] = "all",
+    seconds: Annotated[float, typer.Option(min=0, help="How long each comparison is repeated.")] = 2.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the suite itself on this machine, beside plain references in the same run."""
+    from multistep_bench import bench as benchmarks
+    from multistep_bench.training.folder import atomic_file
+
+    console = Console()
+    results = {}
+    for name in benchmarks.BENCHMARKS if what == "all" else [what]:
+        result = benchmarks.bench(name, seconds, device)
+        results[name] = result.to_dict()
+        if not as_json:
+            benchmarks.print_result(console, result)
+    if out is not None:
+        with atomic_file(out) as file:
+            file.write(json.dumps(results, indent=1, allow_nan=False).encode())
+    if as_json:
+        print_json(results)

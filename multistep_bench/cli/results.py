@@ -1,0 +1,69 @@
+"""The commands that read runs: `score`, `compare`, `report` and `plot`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from multistep_bench.cli.app import JsonOption, RunFolders, app, print_json, print_scores
+from multistep_bench.errors import NotFound
+
+
+@app.command("score")
+def score_runs(runs: RunFolders, as_json: JsonOption = False) -> None:
+    """Score runs from their raw curves."""
+    from multistep_bench.scoring.score import score
+
+    print_scores(score(runs), Console(), as_json)
+
+
+@app.command()
+def compare(run_a: Path, run_b: Path, as_json: JsonOption = False) -> None:
+    """Compare two runs of the same task and protocol, with intervals and tests."""
+    from multistep_bench.reporting.console import print_comparison
+    from multistep_bench.scoring.compare import compare as compare_runs
+
+    comparison = compare_runs(run_a, run_b)
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        print_comparison(Console(), comparison)
+
+
+@app.command()
+def report(
+    runs: RunFolders,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained page on runs: scores, curves, survival, every cell, how to reproduce."""
+    from multistep_bench.reporting.report import write_report
+    from multistep_bench.scoring.score import score
+    from multistep_bench.training.record import read_run
+
+    read = [read_run(folder) for folder in runs]
+    print(write_report(read, score(read), out))
+
+
+@app.command()
+def plot(
+    runs: RunFolders,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf.")] = Path("curves.png"),
+    kind: Annotated[str, typer.Option(help="curves, survival, rates or robustness.")] = "curves",
+) -> None:
+    """Draw one figure of runs, as wide as a paper's column or page."""
+    from multistep_bench.reporting import plots
+    from multistep_bench.scoring.score import score
+    from multistep_bench.training.record import read_run
+
+    read = [read_run(folder) for folder in runs]
+    scored = score(read)
+    draw = {
+        "curves": lambda: plots.plot_curves(read, scored, out),
+        "survival": lambda: plots.plot_survival(scored, out),
+        "rates": lambda: plots.plot_by_rate(scored, out),
+        "robustness": lambda: plots.plot_robustness(scored, out),
+    }
+    if kind not in draw:
+        raise NotFound("kind of plot", kind, draw, f"one of {', '.join(draw)}")
+    print(draw[kind]())

@@ -1,0 +1,116 @@
+"""The command that trains: `run`, and what it would cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from multistep_bench import cards
+from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, app, changes_from, print_json, print_scores
+from multistep_bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from multistep_bench.training.record import Run
+
+INTERRUPTED = 130
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str, typer.Option(help="A model's name or card, timm/NAME, or package.module:build.", show_default=False)
+    ],
+    task: TaskOption = cards.DEFAULT_TASK,
+    protocol: Annotated[str, typer.Option(help="One of the task's protocols.")] = cards.DEFAULT_PROTOCOL,
+    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/TASK/MODEL/PROTOCOL-HASH]")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rates instead of the protocol's: 1e-3,3e-3")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds per learning rate instead of the protocol's.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Training samples per cell instead of the protocol's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="task.KEY=VALUE, model.KEY=VALUE or protocol.KEY=VALUE.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
+    stack: Annotated[
+        int | None, typer.Option(help="Cells trained as one program [default: 1 on a CPU, what fits on a GPU]")
+    ] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds of work that a killed run may lose.", min=0)] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
+    ] = False,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on a task, resuming what is there, and score it."""
+    changes = changes_from(settings or [], lr, seeds, budget)
+    if dry_run:
+        _print_estimate(task, model, protocol, changes, device, workers, data_root, as_json)
+        return
+    from multistep_bench.reporting.console import make_observer
+    from multistep_bench.training.launch import run as train
+
+    console = Console(stderr=as_json)
+    observer = make_observer(console)
+    try:
+        done = train(
+            task,
+            model,
+            protocol,
+            out,
+            changes=changes,
+            device=device,
+            data_root=data_root,
+            workers=workers,
+            stack=stack,
+            checkpoint_seconds=checkpoint_every,
+            observer=observer,
+        )
+    except KeyboardInterrupt:
+        console.print("interrupted; finished cells are kept, the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    _print_run(done, console, as_json)
+
+
+def _print_estimate(
+    task: str,
+    model: str,
+    protocol: str,
+    changes: dict[str, Any],
+    device: str,
+    workers: int | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    from multistep_bench.reporting.describe import print_description
+    from multistep_bench.training.estimate import estimate
+    from multistep_bench.training.plan import plan
+
+    costs = estimate(plan(task, model, protocol, changes, data_root), data_root, device=device, workers=workers)
+    if as_json:
+        print_json(costs.to_dict())
+    else:
+        print_description(Console(), costs.for_a_person())
+
+
+def _print_run(done: "Run", console: Console, as_json: bool) -> None:
+    from multistep_bench.reporting.plots import plot_curves
+    from multistep_bench.scoring.score import score
+
+    result = score([done])
+    picture = done.path / "curves.png"
+    plot_curves([done], result, picture)
+    if as_json:
+        print_json({"run": str(done.path), "plot": str(picture), "score": result.to_dict()})
+    else:
+        print_scores(result, console, as_json)
+        console.print(f"curves: {picture}", markup=False, soft_wrap=True)
+    failed = [record for record in done.records if record.outcome.status == "failed"]
+    missing = len(done.spec.cells()) - len(done.records)
+    if failed or missing:
+        reasons = sorted({record.outcome.reason or "" for record in failed})
+        raise BenchError(
+            f"{len(failed) + missing} of {len(done.spec.cells())} cells did not finish"
+            + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+            + "; the same command tries them again"
+        )
