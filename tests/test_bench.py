@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from multistep_bench import bench as benchmarks
 from multistep_bench.bench import PerSampleTwoStep, bench, bench_data
 from multistep_bench.bench.attention import contestants, dense_normsoftmax, draw_inputs, measure_attention
-from multistep_bench.bench.cells import measure_cells, stacked_cost
+from multistep_bench.bench.cells import launched_cost, measure_cells, stacked_cost
 from multistep_bench.bench.paper import measure_paper, paper_spec
 from multistep_bench.bench.plain import PlainCell
 from multistep_bench.bench.quick import measure_quick, quick_spec, single_trainer
@@ -21,10 +21,11 @@ from multistep_bench.bench.result import Measured
 from multistep_bench.bench.scaling import measure_scaling
 from multistep_bench.bench.timing import interleaved, peak_memory, speedup
 from multistep_bench.cli import app
-from multistep_bench.errors import NotFound
+from multistep_bench.errors import BenchError, NotFound, RunError
 from multistep_bench.generators.task import make_task
 from multistep_bench.models.build import count_parameters
 from multistep_bench.training.plan import task_of
+from multistep_bench.training.trainer import SingleTrainer
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -145,6 +146,15 @@ def test_cells_counts_the_samples_of_a_launched_run() -> None:
     assert row.ratio == pytest.approx(row.samples_per_second / row.reference_samples_per_second)
 
 
+def test_a_cell_that_breaks_while_it_is_timed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(trainer: SingleTrainer) -> None:
+        raise ZeroDivisionError("no items")
+
+    monkeypatch.setattr(SingleTrainer, "evaluate", broken)
+    with pytest.raises(RunError, match="while it was timed: ZeroDivisionError: no items"):
+        launched_cost(quick_spec(), seconds=0.0)
+
+
 def test_stacked_cells_cost_is_per_sample_of_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multistep_bench.bench.cells.timed", lambda call, device: lambda: call() or 2560.0)
     assert stacked_cost(quick_spec(2), CPU)() == 1.0  # 2 cells of 1280 samples
@@ -218,6 +228,12 @@ def test_the_command_prints_and_writes_the_same_json(tmp_path: Path) -> None:
     assert printed == json.loads(path.read_text())
     assert list(printed) == ["data", "attention"]
     assert len(printed["attention"]["rows"]) == len(contestants(CPU))
+
+
+def test_the_command_refuses_a_file_it_could_not_write_before_it_measures(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["bench", "data", "-o", str(tmp_path / "none" / "bench.json")])
+    assert isinstance(done.exception, BenchError)
+    assert "there is no folder" in str(done.exception)
 
 
 @pytest.mark.usefixtures("only_two_benchmarks")

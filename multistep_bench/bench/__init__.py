@@ -40,9 +40,7 @@ def bench(name: str, seconds: float = 2.0, device: str = "auto") -> Result:
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         measured = BENCHMARKS[name](seconds, place)
     return Result(
-        reference=measured.reference,
-        settings=measured.settings,
-        rows=measured.rows,
+        **vars(measured),
         benchmark=name,
         hardware=hardware(str(place)),
         versions=versions(),

@@ -1,5 +1,6 @@
 """Many cells at once as the suite trains them, against the same cells one after another in plain PyTorch."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,12 +13,13 @@ from multistep_bench.bench.plain import PlainCell
 from multistep_bench.bench.quick import quick_spec
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import Measure, interleaved, speedup, timed
+from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.launch import Silent, launch
 from multistep_bench.training.machine import available_cores
 from multistep_bench.training.plan import task_of
-from multistep_bench.training.record import Evaluation
+from multistep_bench.training.record import Evaluation, Outcome
 from multistep_bench.training.stacked import StackedTrainer
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -95,12 +97,9 @@ def stacked_cost(spec: RunSpec, device: torch.device) -> Measure:
 def launched_cost(spec: RunSpec, seconds: float) -> float:
     """Seconds per sample of a run in a process a cell, timed from when every process has trained an interval."""
     window = _Window(len(spec.cells()), seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            launch(spec, f"{folder}/run", device="cpu", workers=len(spec.cells()), observer=window)
-        except _Enough:
-            return window.elapsed / (window.intervals * spec.protocol.interval)
-    raise RuntimeError(f"a run of {spec.protocol.budget} samples ended within {seconds} seconds")
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
+        launch(spec, f"{folder}/run", device="cpu", workers=len(spec.cells()), observer=window)
+    return window.elapsed / (window.intervals * spec.protocol.interval)
 
 
 class _Enough(Exception):
@@ -126,6 +125,10 @@ class _Window(Silent):
         elif evaluation.samples:
             self.started.add(cell)
             self.since = time.perf_counter()
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        reason = outcome.reason or outcome.status
+        raise RunError(f"{cell.name} ended after {outcome.samples} samples, while it was timed: {reason}; try again")
 
 
 def _row(count: int, reference: dict[str, Measure], seconds: float, device: torch.device) -> CellsRow:

@@ -17,7 +17,7 @@ from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.trainer import SingleTrainer
 
 RATE = 1e-3
-ONE_THREAD, DEFAULT_THREADS = "plain PyTorch", "plain PyTorch, default threads"
+ONE_THREAD, DEFAULT_THREADS = "plain, 1 thread", "plain, default"
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def print_result(console: Console, result: Result) -> None:
     table.padding = (0, 1, 0, 0)
     for name in names:
         text = isinstance(getattr(result.rows[0], name), str)
-        table.add_column(_heading(name), justify="left" if text else "right", no_wrap=text)
+        table.add_column(_heading(name), justify="left" if text else "right", no_wrap=text, overflow="fold")
     for row in result.rows:
         table.add_row(*(_shown(name, getattr(row, name)) for name in names))
     console.print(table)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from multistep_bench.cli.app import JsonOption, app, print_json
+from multistep_bench.errors import BenchError
 
 
 @app.command()
@@ -22,6 +23,8 @@ def bench(
     from multistep_bench import bench as benchmarks
     from multistep_bench.training.folder import atomic_file
 
+    if out is not None and not out.parent.is_dir():  # said now, not after minutes of measuring
+        raise BenchError(f"-o {out}: there is no folder {out.parent}; make it or name another file")
     console = Console()
     results = {}
     for name in benchmarks.BENCHMARKS if what == "all" else [what]:
@@ -29,8 +32,8 @@ def bench(
         results[name] = result.to_dict()
         if not as_json:
             benchmarks.print_result(console, result)
-    if out is not None:
-        with atomic_file(out) as file:
-            file.write(json.dumps(results, indent=1, allow_nan=False).encode())
+        if out is not None:
+            with atomic_file(out) as file:
+                file.write(json.dumps(results, indent=1, allow_nan=False).encode())
     if as_json:
         print_json(results)
