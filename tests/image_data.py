@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,17 @@ def data_root() -> Path:
     return root
 
 
-@lru_cache(maxsize=64)
-def _task(task: str, parameters: tuple[tuple[str, Any], ...]) -> Generator:
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Within it sources download nothing, and CIFAR-10's files are as short as `write_cifar_folder` makes them."""
     no_network = mock.patch("torchvision.datasets.utils.download_url", side_effect=OSError("tests download nothing"))
     with no_network, mock.patch.object(cifar10, "RECORDS", CIFAR_RECORDS):
+        yield
+
+
+@lru_cache(maxsize=64)
+def _task(task: str, parameters: tuple[tuple[str, Any], ...]) -> Generator:
+    with small_files():
         return make_task(task, data_root(), **dict(parameters))
 
 

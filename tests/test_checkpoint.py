@@ -57,7 +57,15 @@ def test_twenty_kills_at_random_moments_leave_no_trace_in_the_curves(spec: RunSp
     assert max(record.header.attempts for record in resumed.records) > 1
     assert writing, "no kill hit a checkpoint in the middle"
     assert not list((tmp_path / "killed").rglob(f"{TEMPORARY}*"))
-    assert not list((tmp_path / "killed" / CHECKPOINTS_FOLDER).glob("*"))
+
+
+def test_a_finished_cell_leaves_its_weights(spec: RunSpec, tmp_path: Path) -> None:
+    launch(spec, tmp_path / "run", workers=1, checkpoint_seconds=1e9)
+    for cell in spec.cells():
+        state = load_checkpoint(checkpoint_path(tmp_path / "run", cell))
+        assert state is not None
+        assert [len(curve) for curve in state["evaluations"]] == [spec.protocol.evaluations + 1]
+        assert set(state["learned"]["model"]) == {"2.weight", "2.bias"}
 
 
 class Stops(Notes):

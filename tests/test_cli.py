@@ -40,7 +40,13 @@ def test_run_trains_scores_and_draws(finished: tuple[Path, subprocess.CompletedP
     assert result["run"] == "mine"
     assert result["score"]["schema"] == "msb.score/1"
     assert (folder / result["plot"]).read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in (folder / "mine").iterdir()} == {"spec.json", "cells", "lock", "curves.png"}
+    assert {path.name for path in (folder / "mine").iterdir()} == {
+        "spec.json",
+        "cells",
+        "checkpoints",
+        "lock",
+        "curves.png",
+    }
 
 
 def test_score_repeats_what_run_printed(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -70,6 +76,10 @@ def test_the_same_command_resumes_and_trains_nothing_anew(
         (["--model", "vit", "--lr", "abc"], "--lr abc: give numbers separated by commas"),
         (["--model", "vit", "--lr", "-1e-3"], "'learning_rates.0': Input should be greater than 0"),
         (["--model", "vit", "--budget", "-256000"], "'budget': Input should be greater than 0 (got -256000)"),
+        (
+            ["--model", "vit", "--precision", "half"],
+            "'precision': Input should be 'float32' or 'bfloat16' (got 'half')",
+        ),
         (["--model", "vit", "--set", "protocol.sedes=3"], "unknown key 'sedes', did you mean 'seeds'?"),
         (["--model", "vit", "--set", "depth"], "--set depth: write KEY=VALUE"),
         (["--model", "vit", "--device", "tpu"], "--device tpu is none of auto, cpu, cuda, cuda:N"),

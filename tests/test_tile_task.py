@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from image_data import image_task, sample, stream
+from image_data import image_task, sample, small_files, stream
 from matplotlib.colors import to_rgb
 from scipy import stats
 from torchvision.transforms import functional
@@ -45,7 +45,8 @@ def source_of(task: Generator, role: str, split: Split) -> tuple[LabelledImages,
     """The split of the source behind a role, and its white."""
     indicator, target_a, target_b = SOURCES.get(task.id, ("mnist", "fashion_mnist", "fashion_mnist"))
     name = {"target_a": target_a, "target_b": target_b}.get(role, target_b if "target" in role else indicator)
-    source = open_source(name, task.data_root)
+    with small_files():
+        source = open_source(name, task.data_root)
     return (source.train if split == "train" else source.eval), source.white
 
 

@@ -43,9 +43,9 @@ def print_scores(result: "Score", console: Console, as_json: bool) -> None:
 
 
 def changes_from(
-    settings: list[str], lr: str | None = None, seeds: int | None = None, budget: int | None = None
+    settings: list[str], *, learning_rates: str | None = None, **protocol: int | str | None
 ) -> dict[str, Any]:
-    """--set KEY=VALUE pairs and the short options as changes; a value is read as TOML, else as text."""
+    """--set KEY=VALUE pairs and the short options of a protocol as changes; a value is read as TOML, else as text."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -55,12 +55,9 @@ def changes_from(
             changes[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             changes[key] = text
-    if lr is not None:
-        changes["protocol.learning_rates"] = _rates(lr)
-    if seeds is not None:
-        changes["protocol.seeds"] = seeds
-    if budget is not None:
-        changes["protocol.budget"] = budget
+    if learning_rates is not None:
+        changes["protocol.learning_rates"] = _rates(learning_rates)
+    changes |= {f"protocol.{key}": value for key, value in protocol.items() if value is not None}
     return changes
 
 

@@ -27,6 +27,7 @@ def run(
     lr: Annotated[str | None, typer.Option(help="Learning rates instead of the protocol's: 1e-3,3e-3")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds per learning rate instead of the protocol's.")] = None,
     budget: Annotated[int | None, typer.Option(help="Training samples per cell instead of the protocol's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 for mixed precision.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="task.KEY=VALUE, model.KEY=VALUE or protocol.KEY=VALUE.")
     ] = None,
@@ -43,7 +44,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a task, resuming what is there, and score it."""
-    changes = changes_from(settings or [], lr, seeds, budget)
+    changes = changes_from(settings or [], learning_rates=lr, seeds=seeds, budget=budget, precision=precision)
     if dry_run:
         _print_estimate(task, model, protocol, changes, device, workers, data_root, as_json)
         return

@@ -26,7 +26,7 @@ class Estimate:
     """Costs of a run of `cells` cells.
 
     seconds: expected wall-clock if `processes` processors are free. memory_bytes: peak, of all processes.
-    disk_bytes: records, and the checkpoints while it runs. training_flops: three forward passes a sample.
+    disk_bytes: records and checkpoints. training_flops: three forward passes a sample.
     """
 
     cells: int
@@ -61,7 +61,7 @@ class Estimate:
             "evaluation's share": f"{self.evaluation_share:.0%}",
             "expected time": f"{minutes} min {seconds} s, if as many processors are free",
             "peak memory": f"{self.memory_bytes / 2**20:,.0f} MiB",
-            "on disk": f"{self.disk_bytes / 2**20:,.1f} MiB while it runs",
+            "on disk": f"{self.disk_bytes / 2**20:,.1f} MiB",
         }
 
 
@@ -96,7 +96,7 @@ def estimate(
         evaluation_share=evaluation * points / cell_seconds,
         seconds=math.ceil(len(cells) / processes) * cell_seconds,
         memory_bytes=_peak_memory(place) * processes,
-        disk_bytes=len(cells) * points * line_bytes + processes * STATE_COPIES * 4 * spec.model.parameters,
+        disk_bytes=len(cells) * (points * line_bytes + STATE_COPIES * 4 * spec.model.parameters),
     )
 
 

@@ -98,8 +98,8 @@ class RunFolder:
         cells = [cell for cell in self.spec.cells() if is_finished(self.path, cell)]
         return {cell: read_record(record_path(self.path, cell)) for cell in cells}
 
-    def begun(self) -> list[Path]:
-        """Checkpoints of groups that were cut off, in the order of the cells."""
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints of groups, those that were cut off and those at the end, in the order of the cells."""
         paths = [checkpoint_path(self.path, cell) for cell in self.spec.cells()]
         return [path for path in paths if path.exists()]
 

@@ -66,10 +66,13 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             else:
                 writers[cell] = RecordWriter(job.folder, cell, _header(job, trainer, cell))
         resumed = [(cell, evaluation) for cell in going for evaluation in trainer.evaluations[cell]]
-        saved = time.monotonic()
+        saved, at_the_end = time.monotonic(), False
         for cell, event in itertools.chain(resumed, trainer.curve()):
             if cell not in writers:
                 continue
+            if isinstance(event, Outcome) and event.status == "completed" and not at_the_end:
+                save_checkpoint(checkpoint, trainer.state())  # before the record is whole: a whole one has its weights
+                at_the_end = True
             writers[cell].write(event)
             going[cell] = event.samples
             yield Message(cell, event, items[cell])
@@ -78,7 +81,6 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             elif cell == list(going)[-1] and time.monotonic() - saved >= job.checkpoint_seconds:
                 save_checkpoint(checkpoint, trainer.state())
                 saved = time.monotonic()
-        checkpoint.unlink(missing_ok=True)
     except Exception as error:  # the model is the user's and may fail in any way
         if os.environ.get("MULTISTEP_BENCH_DEBUG"):
             traceback.print_exc()

@@ -116,7 +116,7 @@ def launch(
         root = str(data_root) if data_root else None
         job = Job(spec, folder, str(place), root, checkpoint_seconds, versions())
         todo = [cell for cell in spec.cells() if cell not in finished]
-        job, groups = _grouped(job, todo, held.begun(), stack)
+        job, groups = _grouped(job, todo, held.checkpoints(), stack)
         count = min(workers or available_cores(), len(groups)) if place.type == "cpu" else 1
         observer.begin(spec, folder, finished)
         try:
@@ -135,9 +135,7 @@ def _grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | N
     for path in checkpoints:
         state = load_checkpoint(path)
         group = tuple(Cell(*indices) for indices in state["cells"]) if state else ()
-        if set(group).isdisjoint(todo):
-            path.unlink()  # left by a process that was killed after the last record was written
-        else:
+        if not set(group).isdisjoint(todo):
             groups.append(group)
     begun = {cell for group in groups for cell in group}
     rest = [cell for cell in todo if cell not in begun]
