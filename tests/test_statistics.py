@@ -11,11 +11,9 @@ from multistep_bench.scoring.statistics import (
     kaplan_meier,
     logrank,
     mean_interval,
-    median_time,
     newcombe,
     permutation_p,
     probability_of_improvement,
-    restricted_mean,
     wilson,
 )
 
@@ -30,37 +28,39 @@ def numbers(interval: Interval) -> tuple[float, float, float]:
 
 
 def test_kaplan_meier_of_freireich() -> None:
-    steps, survival = kaplan_meier(TIMES, EVENTS)
-    assert steps.tolist() == [6, 7, 10, 13, 16, 22, 23]
-    assert survival == pytest.approx([0.8571, 0.8067, 0.7529, 0.6902, 0.6275, 0.5378, 0.4482], abs=5e-5)
-    assert median_time(steps, survival) == 23
+    curve = kaplan_meier(TIMES, EVENTS)
+    assert curve.times.tolist() == [6, 7, 10, 13, 16, 22, 23]
+    assert curve.survival == pytest.approx([0.8571, 0.8067, 0.7529, 0.6902, 0.6275, 0.5378, 0.4482], abs=5e-5)
+    assert curve.at_risk.tolist() == [21, 17, 15, 12, 11, 7, 6]
+    assert curve.events.tolist() == [3, 1, 1, 1, 1, 1, 1]
+    assert curve.median() == 23
 
 
 def test_restricted_mean_of_freireich() -> None:
-    assert restricted_mean(TIMES, EVENTS, 35) == pytest.approx((23.28740, 2.82747), abs=1e-5)
+    assert kaplan_meier(TIMES, EVENTS).restricted_mean(35) == pytest.approx((23.28740, 2.82747), abs=1e-5)
 
 
 def test_restricted_mean_with_a_common_budget() -> None:
-    assert restricted_mean(TEN, TEN < 100, 100) == pytest.approx((72, 9.954898), abs=5e-7)
-    assert median_time(*kaplan_meier(TEN, TEN < 100)) == 80
+    curve = kaplan_meier(TEN, TEN < 100)
+    assert curve.restricted_mean(100) == pytest.approx((72, 9.954898), abs=5e-7)
+    assert curve.median() == 80
     # With censoring at the horizon alone, the variance is that of the mean of min(T, B).
-    assert restricted_mean(TEN, TEN < 100, 100)[1] == pytest.approx(TEN.std() / np.sqrt(10))
+    assert curve.restricted_mean(100)[1] == pytest.approx(TEN.std() / np.sqrt(10))
 
 
 def test_restricted_mean_at_its_ends() -> None:
-    never = np.full(4, 100.0)
-    assert restricted_mean(never, never < 100, 100) == (100, 0)
-    assert restricted_mean(np.array([30.0, 30, 30]), np.full(3, True), 100) == (30, 0)
-    assert restricted_mean(np.array([30.0, 50, 90]), np.full(3, True), 40) == pytest.approx(
-        (110 / 3, 10 / 3 * 2**0.5 / 3**0.5)
-    )
+    never, ever = np.full(4, 100.0), np.full(3, True)
+    assert kaplan_meier(never, never < 100).restricted_mean(100) == (100, 0)
+    assert kaplan_meier(np.array([30.0, 30, 30]), ever).restricted_mean(100) == (30, 0)
+    early = kaplan_meier(np.array([30.0, 50, 90]), ever).restricted_mean(40)
+    assert early == pytest.approx((110 / 3, 10 / 3 * 2**0.5 / 3**0.5))
 
 
 def test_median_needs_half_of_the_runs() -> None:
     times = np.array([20, 35, 50, 100, 100, 100, 100.0])
-    assert median_time(*kaplan_meier(times, times < 100)) is None
-    half = np.array([2.0, 2, 4, 7, 7, 9, 9, 9, 9, 9])  # the product of 8/10, 7/8 and 5/7 is 0.5000000000000001
-    assert median_time(*kaplan_meier(half, half < 9)) == 7
+    assert kaplan_meier(times, times < 100).median() is None
+    half = np.array([2.0, 2, 4, 7, 7, 8, 9, 9, 9, 9])  # the product of 8/10, 7/8 and 5/7 is 0.5000000000000001
+    assert kaplan_meier(half, half < 9).median() == 7
 
 
 def test_wilson() -> None:

@@ -8,11 +8,10 @@ import numpy as np
 from multistep_bench.scoring.eureka import CurveScore, Status
 from multistep_bench.scoring.statistics import (
     Interval,
+    KaplanMeier,
     Strata,
     kaplan_meier,
     mean_interval,
-    median_time,
-    restricted_mean,
     wilson,
 )
 from multistep_bench.training.cells import Cell
@@ -119,13 +118,12 @@ def score_cells(strata: Sequence[Sequence[CurveScore]], budget: int, *, control:
     """
     curves = [curve for stratum in strata for curve in stratum]
     times = [[curve.eureka for curve in stratum] for stratum in strata]
-    n, k = len(curves), sum(curve.eureka is not None for curve in curves)
-    retained = sum(curve.retained for curve in curves)
     ended = np.array([budget if curve.eureka is None else curve.eureka for curve in curves], dtype=np.float64)
     had_event = np.array([curve.eureka is not None for curve in curves])
+    n, k, retained = len(curves), int(had_event.sum()), sum(curve.retained for curve in curves)
     given = [curve.final_accuracy for curve in curves if curve.eureka is not None]
-    mean, error = restricted_mean(ended, had_event, budget)
-    steps, survival = kaplan_meier(ended, had_event)
+    survival = kaplan_meier(ended, had_event)
+    mean, error = survival.restricted_mean(budget)
     return CellSetScore(
         n=n,
         events=k,
@@ -136,18 +134,18 @@ def score_cells(strata: Sequence[Sequence[CurveScore]], budget: int, *, control:
         final_accuracy=mean_interval([np.array([curve.final_accuracy for curve in stratum]) for stratum in strata]),
         final_accuracy_given_eureka=float(np.mean(given)) if given else None,
         profile=None if control else event_interval([profiles(stratum, budget) for stratum in times]),
-        median=median_time(steps, survival),
+        median=survival.median(),
         restricted_mean=mean,
         restricted_mean_error=error,
-        survival=_survival(steps, survival, n),
+        survival=_survival(survival, n),
     )
 
 
-def _survival(steps: np.ndarray, survival: np.ndarray, n: int) -> Survival:
-    left = [n, *np.rint(survival * n).astype(int).tolist()]
+def _survival(curve: KaplanMeier, n: int) -> Survival:
+    left = [n, *(curve.at_risk - curve.events).tolist()]
     bands = [wilson(count, n) for count in left]
     return Survival(
-        times=(0.0, *steps.tolist()),
+        times=(0.0, *curve.times.tolist()),
         survival=tuple(band.estimate for band in bands),
         low=tuple(band.low for band in bands),
         high=tuple(band.high for band in bands),

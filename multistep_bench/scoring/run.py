@@ -210,14 +210,13 @@ def _curve(record: Record, spec: RunSpec, folder: Path) -> tuple[np.ndarray, np.
     samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.int64)
     items, interval, budget = record.header.evaluation.items, spec.protocol.interval, spec.protocol.budget
     evaluated = accuracies([evaluation.correct for evaluation in record.evaluations], items)
-    where = record_path(folder, record.cell)
+    broken = None
     if (samples % interval).any() or (np.diff(samples) <= 0).any() or (samples > budget).any():
-        raise RunError(
-            f"{where} has evaluations off the protocol's grid, one every {interval} samples up to {budget};"
-            " move it away and run again"
-        )
-    if (evaluated > 1).any():
-        raise RunError(f"{where} counts more than {items} right answers of {items} items; move it away and run again")
+        broken = f"has evaluations off the protocol's grid, one every {interval} samples up to {budget}"
+    elif (evaluated > 1).any():
+        broken = f"counts more than {items} right answers of {items} items"
+    if broken:
+        raise RunError(f"{record_path(folder, record.cell)} {broken}; move it away and run again")
     index = samples // interval
     accuracy = np.full(index[-1] + 1 if len(index) else 0, np.nan)
     accuracy[index] = evaluated

@@ -64,36 +64,44 @@ def boschloo(events_a: int, n_a: int, events_b: int, n_b: int) -> float:
     return float(stats.boschloo_exact(table).pvalue)
 
 
-def kaplan_meier(times: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The survival curve: times of its steps and the survival probability from each on, both [steps].
+@dataclass(frozen=True)
+class KaplanMeier:
+    """The survival curve of n runs, at the distinct times of their events.
 
-    times: [n]; events: [n] bool, False where the time is censored.
+    times, survival: [steps] the survival probability from each time on.
+    at_risk, events: [steps] runs that had no event and were not censored before, and events then.
     """
+
+    times: np.ndarray
+    survival: np.ndarray
+    at_risk: np.ndarray
+    events: np.ndarray
+
+    def median(self) -> float | None:
+        """The first time by which half of the runs have had the event; None where fewer have."""
+        half = np.flatnonzero(self.survival <= 0.5 + ROUNDING)
+        return float(self.times[half[0]]) if len(half) else None
+
+    def restricted_mean(self, horizon: float) -> tuple[float, float]:
+        """Mean time to the event within the horizon, ∫₀^τ S, and the standard error of that estimate.
+
+        The variance is Σ [∫_{tᵢ}^τ S]² dᵢ / (nᵢ(nᵢ − dᵢ)) over the times of events.
+        """
+        steps = np.count_nonzero(self.times < horizon)
+        areas = np.diff([0.0, *self.times[:steps], horizon]) * np.array([1.0, *self.survival[:steps]])
+        remaining = areas[::-1].cumsum()[::-1][1:]  # ∫ from each step to the horizon
+        left = self.at_risk[:steps] - self.events[:steps]
+        some = left > 0  # where none is left, nothing remains to integrate
+        terms = (remaining**2 * self.events[:steps])[some] / (self.at_risk[:steps] * left)[some]
+        return float(areas.sum()), sqrt(terms.sum())
+
+
+def kaplan_meier(times: np.ndarray, events: np.ndarray) -> KaplanMeier:
+    """The survival curve of runs; times: [n]; events: [n] bool, False where the time is censored."""
     curve = stats.ecdf(stats.CensoredData.right_censored(times, ~events)).sf
-    dies = np.isin(curve.quantiles, times[events])
-    return curve.quantiles[dies], curve.probabilities[dies]
-
-
-def median_time(steps: np.ndarray, survival: np.ndarray) -> float | None:
-    """The first time by which half of the runs have had the event; None where fewer have."""
-    half = np.flatnonzero(survival <= 0.5 + ROUNDING)
-    return float(steps[half[0]]) if len(half) else None
-
-
-def restricted_mean(times: np.ndarray, events: np.ndarray, horizon: float) -> tuple[float, float]:
-    """Mean time to the event within the horizon, ∫₀^τ S, and the standard error of that estimate.
-
-    times, events: [n], as in `kaplan_meier`. The variance is Σ [∫_{tᵢ}^τ S]² dᵢ / (nᵢ(nᵢ − dᵢ)) over event times.
-    """
-    steps, survival = kaplan_meier(times, events)
-    steps, survival = steps[steps < horizon], survival[steps < horizon]
-    areas = np.diff([0.0, *steps, horizon]) * np.array([1.0, *survival])
-    remaining = areas[::-1].cumsum()[::-1][1:]  # ∫ from each step to the horizon
-    at_risk = (times >= steps[:, None]).sum(axis=1)
-    died = ((times == steps[:, None]) & events).sum(axis=1)
-    some_left = died < at_risk  # where none is left, nothing remains to integrate
-    terms = remaining[some_left] ** 2 * died[some_left] / (at_risk * (at_risk - died))[some_left]
-    return float(areas.sum()), sqrt(terms.sum())
+    steps, counts = np.unique(times[events], return_counts=True)
+    at_risk = len(times) - np.searchsorted(np.sort(times), steps)
+    return KaplanMeier(steps, curve.evaluate(steps), at_risk, counts)
 
 
 Strata = Sequence[np.ndarray]
