@@ -154,19 +154,25 @@ def _survival(curve: KaplanMeier, n: int) -> Survival:
 
 def leave_one_out_rates(strata: Sequence[Sequence[CurveScore]], budget: int) -> tuple[int, ...]:
     """For each seed the index of the learning rate that is best on all the other seeds."""
-    seeds = range(len(strata[0]))
-    return tuple(
-        best_rate([[c for seed, c in enumerate(stratum) if seed != left_out] for stratum in strata], budget)
-        for left_out in seeds
-    )
+    speed, accuracy = _merits(strata, budget)
+    others = len(strata[0]) - 1
+    speed = (speed.sum(1, keepdims=True) - speed) / others
+    accuracy = (accuracy.sum(1, keepdims=True) - accuracy) / others
+    return tuple(_best(*merits) for merits in zip(speed.T, accuracy.T, strict=True))
 
 
 def best_rate(strata: Sequence[Sequence[CurveScore]], budget: int) -> int:
     """Index of the rate of highest mean S; ties by mean final accuracy, then the lower rate."""
+    speed, accuracy = _merits(strata, budget)
+    return _best(speed.mean(1), accuracy.mean(1))
 
-    def merit(index: int) -> tuple[float, float, int]:
-        speed = speeds((curve.eureka for curve in strata[index]), budget).mean()
-        accuracy = np.mean([curve.final_accuracy for curve in strata[index]])
-        return round(float(speed), 12), round(float(accuracy), 12), -index
 
-    return max(range(len(strata)), key=merit)
+def _merits(strata: Sequence[Sequence[CurveScore]], budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """S and the final accuracy of every cell, each [rates, seeds]."""
+    speed = [speeds((curve.eureka for curve in stratum), budget) for stratum in strata]
+    return np.array(speed), np.array([[curve.final_accuracy for curve in stratum] for stratum in strata])
+
+
+def _best(speed: np.ndarray, accuracy: np.ndarray) -> int:
+    """Index of the best of [rates] by S, then accuracy, then the lower rate; differences of rounding are ties."""
+    return max(range(len(speed)), key=lambda rate: (round(speed[rate], 12), round(accuracy[rate], 12), -rate))
