@@ -81,6 +81,7 @@ def test_the_same_command_resumes_and_trains_nothing_anew(
             "'precision': Input should be 'float32' or 'bfloat16' (got 'half')",
         ),
         (["--model", "vit", "--set", "protocol.sedes=3"], "unknown key 'sedes', did you mean 'seeds'?"),
+        (["--model", "vit", "--dry-run", "--stack", "4"], "--stack 4: a dry run times cells one at a time"),
         (["--model", "vit", "--set", "depth"], "--set depth: write KEY=VALUE"),
         (["--model", "vit", "--device", "tpu"], "--device tpu is none of auto, cpu, cuda, cuda:N"),
         (["--model", "user_models:wrong_shape"], "of shape (2, 9)"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from multistep_bench.errors import RunError
 from multistep_bench.training.cells import Cell, RunSpec
@@ -152,4 +153,11 @@ def test_a_device_that_is_not_there_is_one_sentence(name: str) -> None:
 def test_no_workers_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="--workers 0"):
         run(TASK, LINEAR, "smoke", tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_are_refused_where_they_would_be_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multistep_bench.training.launch.find_device", torch.device)
+    with pytest.raises(RunError, match=r"--workers 2: cells on cuda are stacked.*use --stack"):
+        run(TASK, LINEAR, "smoke", tmp_path / "run", device="cuda", workers=2)
     assert not (tmp_path / "run").exists()

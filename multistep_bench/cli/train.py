@@ -46,6 +46,8 @@ def run(
     """Train a model on a task, resuming what is there, and score it."""
     changes = changes_from(settings or [], learning_rates=lr, seeds=seeds, budget=budget, precision=precision)
     if dry_run:
+        if stack is not None:
+            raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
         _print_estimate(task, model, protocol, changes, device, workers, data_root, as_json)
         return
     from multistep_bench.reporting.console import make_observer

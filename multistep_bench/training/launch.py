@@ -57,7 +57,7 @@ class Execution(TypedDict, total=False):
     """Where and how cells are trained; on a CPU nothing here changes a curve.
 
     device:      "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-    workers:     processes on a CPU, by default one a core; 1 trains in this process.
+    workers:     processes, on a CPU only, by default one a core; 1 trains in this process.
     stack:       cells trained at once as one program, by default 1 on a CPU and as many as fit on a GPU.
     checkpoint_seconds: how much work a killed run may lose; 0 saves at every evaluation.
     observer:    what watches the run.
@@ -109,6 +109,8 @@ def launch(
     for option, value in (("--workers", workers), ("--stack", stack)):
         if value is not None and value < 1:
             raise RunError(f"{option} {value}: at least 1 is needed")
+    if workers is not None and place.type != "cpu":
+        raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
     folder = Path(out) if out is not None else default_folder(spec)
     observer = observer or Silent()
     with RunFolder(folder, spec) as held:
