@@ -35,6 +35,13 @@ class Batch:
             steps={k: change(v) for k, v in self.steps.items()},
         )
 
+    def split(self, size: int) -> list["Batch"]:
+        """The batch in pieces of at most `size` samples."""
+        return [
+            self.each(lambda tensor, first=first: tensor[first : first + size])
+            for first in range(0, len(self.targets), size)
+        ]
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor by name, in an order that does not change."""
         inputs = self.inputs if isinstance(self.inputs, dict) else {"inputs": self.inputs}

@@ -22,6 +22,7 @@ DEFAULT_PROTOCOL = "quick"
 
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Measure = Literal["accuracy", "loss"]
 
 
 class Protocol(Strict):
@@ -33,7 +34,8 @@ class Protocol(Strict):
     seeds:             cells per learning rate.
     learning_rates:    the grid, ascending.
     warmup:            fraction of the budget over which the rate rises linearly from `warmup_rate`.
-    schedule:          what follows the warm-up: "constant", or "cosine" down to `final_rate`.
+    schedule:          what follows the warm-up: "constant", "cosine" or "linear" down to `final_rate`,
+                       or "inverse_sqrt".
     schedule_period:   samples after which the rate is set anew (an epoch, say); 0 sets it every batch.
     precision:         "float32", or "bfloat16" for automatic mixed precision.
     size:              the preset of model size, where it differs from the card's.
@@ -50,7 +52,7 @@ class Protocol(Strict):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     warmup: float = Field(default=0.0, ge=0, lt=1)
     warmup_rate: Rate = 1e-6
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
     final_rate: Rate = 1e-6
     schedule_period: int = Field(default=0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -63,6 +65,8 @@ class Protocol(Strict):
                 f"budget {self.budget} is not a multiple of evaluations × batch_size"
                 f" = {self.evaluations * self.batch_size}"
             )
+        if self.schedule == "inverse_sqrt" and not self.warmup:
+            raise ValueError("schedule 'inverse_sqrt' falls from the end of the warm-up; set warmup above 0")
         if list(self.learning_rates) != sorted(set(self.learning_rates)):
             raise ValueError(f"learning_rates {list(self.learning_rates)} are not ascending and distinct")
         if self.schedule_period % self.batch_size:
@@ -87,18 +91,28 @@ class Protocol(Strict):
 
 
 class Levels(Strict):
-    """Accuracies that a score is measured against; `shortcut` is absent for a control task."""
+    """What a score is measured against; `shortcut` is absent for a control task.
 
-    chance: Fraction
-    shortcut: Fraction | None = None
-    ceiling: Fraction
+    Accuracies, chance ≤ shortcut < ceiling ≤ 1; or, for a task whose curve is a loss, cross-entropies in nats,
+    chance ≥ shortcut > ceiling.
+    """
+
+    chance: float = Field(ge=0, allow_inf_nan=False)
+    shortcut: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    ceiling: float = Field(ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Levels":
-        floor = self.chance if self.shortcut is None else self.shortcut
-        if not self.chance <= floor < self.ceiling:
-            raise ValueError(f"chance ≤ shortcut < ceiling does not hold: {self}")
+        if not (self.chance <= self.floor < self.ceiling <= 1 or self.chance >= self.floor > self.ceiling):
+            raise ValueError(
+                f"chance ≤ shortcut < ceiling ≤ 1 does not hold (of losses, chance ≥ shortcut > ceiling): {self}"
+            )
         return self
+
+    @property
+    def measure(self) -> Measure:
+        """What the levels, and so the task's curves, are."""
+        return "accuracy" if self.floor < self.ceiling else "loss"
 
     @property
     def floor(self) -> float:
@@ -106,14 +120,14 @@ class Levels(Strict):
         return self.chance if self.shortcut is None else self.shortcut
 
     def threshold(self, fraction: float = 0.5) -> float:
-        """θ = a_s + λ(a_c − a_s), the accuracy that marks a Eureka-moment."""
+        """θ = a_s + λ(a_c − a_s), the accuracy or loss that marks a Eureka-moment."""
         return self.floor + fraction * (self.ceiling - self.floor)
 
 
 class Scoring(Strict):
-    """λ and m of the Eureka-moment: m evaluations in a row at or above the threshold."""
+    """λ and m of the Eureka-moment: m evaluations in a row at or beyond the threshold."""
 
-    threshold_fraction: float = Field(default=0.5, gt=0, lt=1)
+    threshold_fraction: float = Field(default=0.5, gt=0, le=1)
     confirmations: int = Field(default=3, ge=1)
 
 
@@ -142,6 +156,8 @@ class TaskCard(Strict):
 
     @model_validator(mode="after")
     def _enough_items(self) -> "TaskCard":
+        if self.levels.measure == "loss":
+            return self  # its noise depends on the model, so no number follows from the levels
         floor = self.levels.floor
         margin = self.levels.threshold(self.scoring.threshold_fraction) - floor
         needed = 36 * floor * (1 - floor) / margin**2

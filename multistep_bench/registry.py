@@ -124,6 +124,10 @@ generators = Registry(
         "colour_or_garment": "multistep_bench.generators.colour_or_garment",
         "two_sources": "multistep_bench.generators.two_sources",
         "n_step": "multistep_bench.generators.n_step",
+        "lookup": "multistep_bench.generators.lookup",
+        "markov": "multistep_bench.generators.markov",
+        "gaussian_episodes": "multistep_bench.generators.episodes_gaussian",
+        "image_episodes": "multistep_bench.generators.episodes_images",
     },
 )
 sources = Registry(
@@ -132,6 +136,7 @@ sources = Registry(
     builtin={
         "digits": "multistep_bench.sources.images",
         "glyphs": "multistep_bench.sources.glyphs",
+        "characters": "multistep_bench.sources.characters",
         "mnist": "multistep_bench.sources.mnist",
         "fashion_mnist": "multistep_bench.sources.mnist",
         "cifar10": "multistep_bench.sources.cifar10",
@@ -145,6 +150,7 @@ models = Registry(
         "vit_oracle": "multistep_bench.models.oracle",
         "resnet9": "multistep_bench.models.resnet",
         "resnet18": "multistep_bench.models.resnet",
+        "sequence": "multistep_bench.models.sequence",
     },
 )
 attention_rules = Registry(

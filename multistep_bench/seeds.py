@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-STREAMS = ("init", "train", "eval", "noise")
+STREAMS = ("init", "train", "eval", "secondary", "noise")
 
 
 def derive(*name: str | int) -> int:

@@ -179,4 +179,5 @@ def test_every_card_builds_what_it_says():
         card = models.resolve_model(name)
         assert card.name == name
         assert card.leaderboard == (name != "vit_oracle")
-        assert not hasattr(models.build(card, TASK.info), "uses_steps") or not card.leaderboard
+        if card.model != "sequence":  # which reads no images
+            assert not hasattr(models.build(card, TASK.info), "uses_steps") or not card.leaderboard

@@ -77,7 +77,7 @@ def test_all_problems_are_reported_at_once_with_file_and_key(tmp_path: Path) -> 
         ("evaluations = 100", "evaluations = 50", "greater than or equal to 100"),
         ("evaluation_items = 300", "evaluation_items = 150", "150 is below 176"),
         ("seeds = 2", "seeds = 2\nschedule_period = 100", "schedule_period 100 is not a multiple of batch_size 64"),
-        ("chance = 0.1", "chance = 0.6", "chance ≤ shortcut < ceiling does not hold"),
+        ("chance = 0.1", "chance = 0.6", "chance ≤ shortcut < ceiling ≤ 1 does not hold"),
         ('id = "mine-v1"', 'id = "mine"', "'id': String should match pattern"),
         ('id = "mine-v1"', 'id = "yours-v1"', "name the file yours-v1.toml"),
         ('id = "mine-v1"', 'id = "mine-v1', "is not readable TOML"),

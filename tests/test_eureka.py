@@ -176,5 +176,6 @@ def test_a_control_task_is_measured_from_chance_and_has_no_plateau() -> None:
 
 def test_eureka_time_under_a_threshold_that_the_start_is_above() -> None:
     samples, accuracy = np.arange(11) * 100, accuracies([300, *RISING[1:]], 1000)
-    assert eureka_time(samples, accuracy, 0.75, 3) == pytest.approx(550)
-    assert eureka_time(samples, accuracy, 0.3, 3) is None
+    assert eureka_time(samples, accuracy, LEVELS, 0.5, 3) == pytest.approx(550)
+    low = Levels(chance=0.1, shortcut=0.2, ceiling=0.4)
+    assert eureka_time(samples, accuracy, low, 0.5, 3) is None

@@ -29,10 +29,11 @@ def test_block_equals_timms_with_copied_weights():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_first_queries_alone_are_what_they_are_among_all(rule):
+@pytest.mark.parametrize("queries", [slice(2), slice(-1, None)])
+def test_some_queries_alone_are_what_they_are_among_all(rule, queries):
     x, causal = torch.randn(3, 7, 16), torch.ones(7, 7, dtype=torch.bool).tril()
-    for mask in (None, causal):
-        assert torch.allclose(block(rule)(x, mask, queries=2), block(rule)(x, mask)[:, :2], atol=1e-6)
+    for mask in (None, causal, causal[-1:]):
+        assert torch.allclose(block(rule)(x, mask, queries=queries), block(rule)(x, mask)[:, queries], atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "sinkhorn"])

@@ -54,6 +54,24 @@ class Generator(ABC):
         card pins its batches by their hash.
         """
 
+    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+        """Further held-out batches, by the name of what is measured on them; their curves stand beside the primary one.
+
+        n: the items of a primary evaluation; a batch may hold fewer. Drawn once a cell, on the device of `rng`.
+        """
+        return {}
+
+    def correct(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Which answers count as right: bool, shaped like `batch.targets`, False where nothing is scored.
+
+        logits: [..., K]. Batches of several cells may come stacked on a leading axis, so a rule works elementwise.
+        """
+        return logits.argmax(-1) == batch.targets  # an ignored target, -100, equals no class
+
+    def token_name(self, token: int) -> str:
+        """What a person reads for a token, or for a class that an answer names; for pictures of samples."""
+        return str(token)
+
     @property
     def info(self) -> TaskInfo:
         """The description that models are built from."""

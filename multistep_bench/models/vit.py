@@ -12,7 +12,7 @@ from multistep_bench.batch import TaskInfo
 from multistep_bench.errors import ModelError, NotFound
 from multistep_bench.models.attention.rule import make_attention
 from multistep_bench.models.layout import image_shape, tile_side, token_regions
-from multistep_bench.models.transformer import NORM_EPSILON, Block
+from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
 from multistep_bench.registry import register_model
 
 
@@ -86,7 +86,7 @@ class ViT(nn.Module):
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1) + self.pos_embed
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            x = block(x, mask, queries=1 if index == last else None)
+            x = block(x, mask, queries=slice(1) if index == last else ALL)
         return self.head(self.norm(x[:, 0]))
 
     def set_progress(self, fraction: float) -> None:

@@ -21,7 +21,7 @@ from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, MUTED, PAGE, SERIES, Look
 from multistep_bench.reporting.labels import rate_label, run_labels, short_count, task_label
 from multistep_bench.scoring.cell_set import CellScore
-from multistep_bench.scoring.eureka import accuracies
+from multistep_bench.scoring.eureka import primary_values
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.statistics import Interval
@@ -125,7 +125,7 @@ def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name
 
 def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard) -> None:
     samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.float64)
-    accuracy = accuracies([evaluation.correct for evaluation in record.evaluations], record.header.evaluation.items)
+    accuracy = primary_values(record.evaluations, record.header.evaluation.items, task.levels.measure)
     look = BROKEN if cell.problem is not None else STAYED if cell.curve.eureka is None else JUMPED
     axes.plot(samples, accuracy, linewidth=0.8, alpha=0.8, gid=cell.cell.name, **look)
     known = ~np.isnan(accuracy)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep_bench.scoring.eureka import CurveScore, accuracies, eureka_time, score_curve
+from multistep_bench.scoring.eureka import CurveScore, eureka_time, primary_values, score_curve
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.record import Evaluation, Outcome, Record
 
@@ -28,8 +28,8 @@ class CellProgress:
         self.items = items
         if self.eureka is None:
             task = self._spec.task
-            threshold = task.levels.threshold(task.scoring.threshold_fraction)
-            self.eureka = eureka_time(self.samples, self.accuracy, threshold, task.scoring.confirmations)
+            fraction, confirmations = task.scoring.threshold_fraction, task.scoring.confirmations
+            self.eureka = eureka_time(self.samples, self.accuracy, task.levels, fraction, confirmations)
 
     @property
     def samples(self) -> np.ndarray:
@@ -38,8 +38,8 @@ class CellProgress:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """[evaluations], NaN where one is missing."""
-        return accuracies([evaluation.correct for evaluation in self.evaluations], self.items)
+        """[evaluations], NaN where one is missing; losses on a task that is scored by them."""
+        return primary_values(self.evaluations, self.items, self._spec.task.levels.measure)
 
     @property
     def fraction(self) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from multistep_bench.cards import Measure
 from multistep_bench.scoring.eureka import CurveScore, Status
 from multistep_bench.scoring.statistics import (
     Interval,
@@ -152,25 +153,28 @@ def _survival(curve: KaplanMeier, n: int) -> Survival:
     )
 
 
-def leave_one_out_rates(strata: Sequence[Sequence[CurveScore]], budget: int) -> tuple[int, ...]:
+def leave_one_out_rates(
+    strata: Sequence[Sequence[CurveScore]], budget: int, measure: Measure = "accuracy"
+) -> tuple[int, ...]:
     """For each seed the index of the learning rate that is best on all the other seeds."""
-    speed, accuracy = _merits(strata, budget)
+    speed, accuracy = _merits(strata, budget, measure)
     others = len(strata[0]) - 1
     speed = (speed.sum(1, keepdims=True) - speed) / others
     accuracy = (accuracy.sum(1, keepdims=True) - accuracy) / others
     return tuple(_best(*merits) for merits in zip(speed.T, accuracy.T, strict=True))
 
 
-def best_rate(strata: Sequence[Sequence[CurveScore]], budget: int) -> int:
-    """Index of the rate of highest mean S; ties by mean final accuracy, then the lower rate."""
-    speed, accuracy = _merits(strata, budget)
+def best_rate(strata: Sequence[Sequence[CurveScore]], budget: int, measure: Measure = "accuracy") -> int:
+    """Index of the rate of highest mean S; ties by mean final accuracy or loss, then the lower rate."""
+    speed, accuracy = _merits(strata, budget, measure)
     return _best(speed.mean(1), accuracy.mean(1))
 
 
-def _merits(strata: Sequence[Sequence[CurveScore]], budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """S and the final accuracy of every cell, each [rates, seeds]."""
+def _merits(strata: Sequence[Sequence[CurveScore]], budget: int, measure: Measure) -> tuple[np.ndarray, np.ndarray]:
+    """S and the final accuracy, or minus the final loss, of every cell, each [rates, seeds]."""
     speed = [speeds((curve.eureka for curve in stratum), budget) for stratum in strata]
-    return np.array(speed), np.array([[curve.final_accuracy for curve in stratum] for stratum in strata])
+    final = np.array([[curve.final_accuracy for curve in stratum] for stratum in strata])
+    return np.array(speed), final if measure == "accuracy" else -final
 
 
 def _best(speed: np.ndarray, accuracy: np.ndarray) -> int:

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from multistep_bench.cards import Levels, Scoring
+from multistep_bench.cards import Levels, Measure, Scoring
+from multistep_bench.training.record import Evaluation
 
 Status = Literal["completed", "diverged", "failed", "missing"]
 
@@ -18,11 +19,12 @@ ROUNDING = 1e-12  # a count that stands exactly on a level is at it, whatever th
 
 @dataclass(frozen=True)
 class CurveScore:
-    """What one accuracy curve says; times are in training samples.
+    """What one curve of accuracies, or of losses, says; times are in training samples.
 
     eureka:         time T of the Eureka-moment; None where there was none by the budget.
-    final_accuracy: mean of the last five evaluations; chance where training did not reach the budget.
-    retained:       there was a Eureka-moment and the final accuracy is at or above the threshold.
+    final_accuracy: mean of the last five evaluations, in nats where the curve is a loss; chance where training did
+                    not reach the budget.
+    retained:       there was a Eureka-moment and the final accuracy is at or beyond the threshold.
     plateau:        length L of the rest on the shortcut; None unless the event is retained and the task
                     has a shortcut.
     abruptness:     α = L / (L + W), W the time the rise takes from 10 % to 90 %; None where L is.
@@ -42,6 +44,13 @@ def accuracies(correct: Sequence[int | None], items: int) -> np.ndarray:
     return np.array(correct, dtype=np.float64) / items  # numpy reads None as NaN
 
 
+def primary_values(evaluations: Sequence[Evaluation], items: int, measure: Measure) -> np.ndarray:
+    """What a task's primary curve shows, [evaluations] float64: accuracies or losses, NaN where one is missing."""
+    if measure == "accuracy":
+        return accuracies([evaluation.correct for evaluation in evaluations], items)
+    return np.array([evaluation.loss for evaluation in evaluations], dtype=np.float64)
+
+
 def score_curve(
     samples: Sequence[int] | np.ndarray,
     accuracy: np.ndarray,
@@ -54,8 +63,8 @@ def score_curve(
     """The score of one curve.
 
     samples:  [evaluations] training samples seen at each evaluation, from 0, ascending.
-    accuracy: [evaluations], NaN where an evaluation is missing: it is below every level, nothing is
-              interpolated across it, and it counts as chance in the final accuracy.
+    accuracy: [evaluations], losses where the levels are; NaN where an evaluation is missing: it is worse than every
+              level, nothing is interpolated across it, and it counts as chance in the final accuracy.
     budget:   a curve that ends before it has no event, and chance as its final accuracy.
     status:   a run that did not complete has no event by the budget, whatever it showed before.
     """
@@ -65,35 +74,47 @@ def score_curve(
     if len(accuracy) == 0 or samples[-1] != budget:
         reached = samples[-1] if len(accuracy) else 0
         return replace(failure, invalid=f"its curve ends at {reached} of {budget} samples")
-    threshold = levels.threshold(scoring.threshold_fraction)
-    if accuracy[0] >= threshold - ROUNDING:
+    final = float(np.nan_to_num(accuracy[-FINAL_EVALUATIONS:], nan=levels.chance).mean())
+    sign = _sign(levels)
+    heights, threshold = sign * accuracy, sign * levels.threshold(scoring.threshold_fraction)
+    if heights[0] >= threshold - ROUNDING:
+        side = "above" if sign > 0 else "below"
         return replace(
-            failure, invalid=f"its accuracy before training, {accuracy[0]:.3f}, is above the threshold {threshold:.3f}"
+            failure,
+            invalid=f"its {levels.measure} before training, {accuracy[0]:.3f}, is {side} the threshold"
+            f" {sign * threshold:.3f}",
         )
     times = np.asarray(samples, dtype=np.float64)
-    event = _sustained(accuracy, threshold, scoring.confirmations)
-    final = float(np.nan_to_num(accuracy[-FINAL_EVALUATIONS:], nan=levels.chance).mean())
-    retained = event is not None and final >= threshold - ROUNDING
+    event = _sustained(heights, threshold, scoring.confirmations)
+    retained = event is not None and sign * final >= threshold - ROUNDING
     plateau = abruptness = None
     if event is not None and retained and levels.shortcut is not None:
-        plateau, abruptness = _plateau(times, accuracy, event, final, levels, scoring.confirmations)
-    eureka = None if event is None else _crossing(times, accuracy, event, threshold)
+        floor, chance = sign * levels.floor, sign * levels.chance
+        plateau, abruptness = _plateau(times, heights, event, sign * final, floor, chance, scoring.confirmations)
+    eureka = None if event is None else _crossing(times, heights, event, threshold)
     return CurveScore(eureka, final, retained, plateau, abruptness)
 
 
-def eureka_time(samples: np.ndarray, accuracy: np.ndarray, threshold: float, confirmations: int) -> float | None:
-    """Eureka time T of a curve that reaches the budget, in samples.
+def eureka_time(
+    samples: np.ndarray, accuracy: np.ndarray, levels: Levels, fraction: float, confirmations: int
+) -> float | None:
+    """Eureka time T of a curve that reaches the budget, in samples, under the threshold fraction λ = `fraction`.
 
-    The first of `confirmations` evaluations in a row at or above the threshold marks the event, and the
+    The first of `confirmations` evaluations in a row at or beyond the threshold marks the event, and the
     line into it gives the time; None where there is no such row, or where the first evaluation is already
     at the threshold.
     """
-    event = _sustained(accuracy, threshold, confirmations)
-    return (
-        None
-        if event is None or _at_or_above(accuracy[0], threshold)
-        else _crossing(samples, accuracy, event, threshold)
-    )
+    sign = _sign(levels)
+    heights, threshold = sign * accuracy, sign * levels.threshold(fraction)
+    event = _sustained(heights, threshold, confirmations)
+    if event is None or _at_or_above(heights[0], threshold):
+        return None
+    return _crossing(samples, heights, event, threshold)
+
+
+def _sign(levels: Levels) -> int:
+    """A curve times this rises as the model learns."""
+    return 1 if levels.measure == "accuracy" else -1
 
 
 def _at_or_above(accuracy: np.ndarray, level: float) -> np.ndarray:
@@ -116,15 +137,15 @@ def _crossing(samples: np.ndarray, accuracy: np.ndarray, index: int, level: floa
 
 
 def _plateau(
-    samples: np.ndarray, accuracy: np.ndarray, event: int, final: float, levels: Levels, confirmations: int
+    samples: np.ndarray, accuracy: np.ndarray, event: int, final: float, floor: float, chance: float, confirmations: int
 ) -> tuple[float | None, float | None]:
     """Plateau length L in samples and abruptness α of a curve that retains its event.
 
     None where the curve never lay below the level at which the rise begins.
     """
-    begin = levels.floor + RISE_BEGINS * (final - levels.floor)
-    end = levels.floor + RISE_ENDS * (final - levels.floor)
-    shortcut = levels.chance + SHORTCUT_REACHED * (levels.floor - levels.chance)
+    begin = floor + RISE_BEGINS * (final - floor)
+    end = floor + RISE_ENDS * (final - floor)
+    shortcut = chance + SHORTCUT_REACHED * (floor - chance)
     above = _at_or_above(accuracy[: event + 1], begin)
     rises = np.flatnonzero(above[1:] & ~above[:-1]) + 1
     settled = _sustained(accuracy, shortcut, confirmations)

@@ -17,7 +17,7 @@ from multistep_bench.scoring.cell_set import (
     score_cells,
     speeds,
 )
-from multistep_bench.scoring.eureka import CurveScore, Status, accuracies, eureka_time, score_curve
+from multistep_bench.scoring.eureka import CurveScore, Status, eureka_time, primary_values, score_curve
 from multistep_bench.scoring.statistics import Interval, wilson
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.record import Record, Run, iter_records, read_spec, record_path
@@ -112,7 +112,8 @@ def _score_cells(spec: RunSpec, cells: tuple[CellScore, ...]) -> RunScore:
     control = spec.task.levels.shortcut is None
     strata = _by_rate(cells)
     curves = [[cell.curve for cell in stratum] for stratum in strata]
-    chosen = leave_one_out_rates(curves, protocol.budget) if protocol.seeds > 1 else ()
+    measure = spec.task.levels.measure
+    chosen = leave_one_out_rates(curves, protocol.budget, measure) if protocol.seeds > 1 else ()
     tuned = [curves[rate][seed] for seed, rate in enumerate(chosen)]
     return RunScore(
         spec=spec,
@@ -121,7 +122,7 @@ def _score_cells(spec: RunSpec, cells: tuple[CellScore, ...]) -> RunScore:
         grid=score_cells(curves, protocol.budget, control=control),
         tuned=score_cells([tuned], protocol.budget, control=control) if tuned else None,
         tuned_rates=chosen,
-        best_rate=best_rate(curves, protocol.budget),
+        best_rate=best_rate(curves, protocol.budget, measure),
         robustness=tuple(
             _threshold_score(
                 fraction,
@@ -178,7 +179,7 @@ def _score_record(record: Record, spec: RunSpec, folder: Path) -> CellScore:
         reason=record.outcome.reason,
         curve=curve,
         eureka_by_fraction=tuple(
-            eureka_time(samples, accuracy, levels.threshold(fraction), scoring.confirmations) if counts else None
+            eureka_time(samples, accuracy, levels, fraction, scoring.confirmations) if counts else None
             for fraction in ROBUSTNESS_FRACTIONS
         ),
         seconds=record.outcome.seconds,
@@ -206,18 +207,17 @@ def _score_curve(
 
 
 def _curve(record: Record, spec: RunSpec, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and accuracy on the protocol's grid up to the record's last evaluation, NaN where one is absent."""
+    """Samples and accuracy, or loss, on the protocol's grid up to the last evaluation, NaN where one is absent."""
     samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.int64)
     items, interval, budget = record.header.evaluation.items, spec.protocol.interval, spec.protocol.budget
-    evaluated = accuracies([evaluation.correct for evaluation in record.evaluations], items)
     broken = None
     if (samples % interval).any() or (np.diff(samples) <= 0).any() or (samples > budget).any():
         broken = f"has evaluations off the protocol's grid, one every {interval} samples up to {budget}"
-    elif (evaluated > 1).any():
+    elif any((evaluation.correct or 0) > items for evaluation in record.evaluations):
         broken = f"counts more than {items} right answers of {items} items"
     if broken:
         raise RunError(f"{record_path(folder, record.cell)} {broken}; move it away and run again")
     index = samples // interval
     accuracy = np.full(index[-1] + 1 if len(index) else 0, np.nan)
-    accuracy[index] = evaluated
+    accuracy[index] = primary_values(record.evaluations, items, spec.task.levels.measure)
     return np.arange(len(accuracy)) * interval, accuracy

@@ -113,6 +113,7 @@ def _header(job: Job, trainer: Trainer, cell: Cell) -> Header:
             seed=cell.seed(spec.task.id, "init"),
         ),
         evaluation=trainer.items[trainer.cells.index(cell)].description,
+        secondary={name: its.description for name, its in trainer.secondary[trainer.cells.index(cell)].items()},
         engine=f"{trainer.engine}: {job.note}" if job.note else trainer.engine,
         versions=job.versions,
         hardware=hardware(job.device),

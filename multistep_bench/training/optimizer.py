@@ -81,8 +81,10 @@ def decayed_names(model: nn.Module, protocol: Protocol) -> set[str]:
 def learning_rate(protocol: Protocol, peak: float, samples: int) -> float:
     """The rate of the batch drawn after `samples` samples, for a cell whose rate is `peak`.
 
-    Linear warm-up from `warmup_rate`, then constant or η_f + ½(η − η_f)(1 + cos(π·samples/budget)): the
-    cosine counts from the start of training, as timm's scheduler does. Both advance once a `schedule_period`.
+    Linear warm-up from `warmup_rate`, then constant; or η_f + ½(η − η_f)(1 + cos(π·samples/budget)), where the
+    cosine counts from the start of training, as timm's scheduler does; or a line from the end of the warm-up to η_f
+    at the budget (Liu et al. 2019, RoBERTa); or η·√(warm-up/samples) (Vaswani et al. 2017, section 5.3). All advance
+    once a `schedule_period`.
     """
     if protocol.schedule_period:
         samples -= samples % protocol.schedule_period
@@ -92,7 +94,11 @@ def learning_rate(protocol: Protocol, peak: float, samples: int) -> float:
         return start + (peak - start) * samples / warmup
     if protocol.schedule == "constant":
         return peak
+    if protocol.schedule == "inverse_sqrt":
+        return peak * math.sqrt(warmup / samples)
     end = min(protocol.final_rate, peak)
+    if protocol.schedule == "linear":
+        return peak + (end - peak) * (samples - warmup) / (protocol.budget - warmup)
     return end + 0.5 * (peak - end) * (1 + math.cos(math.pi * samples / protocol.budget))
 
 

@@ -47,7 +47,10 @@ class EvaluationSet(Strict):
 
 
 class Header(Strict):
-    """The first line of a record: what was trained, how, with what, on what."""
+    """The first line of a record: what was trained, how, with what, on what.
+
+    secondary: the sets of the task's secondary measurements, by name.
+    """
 
     schema_: Literal["msb.run/1"] = Field(default=RECORD_SCHEMA, alias="schema")
     spec_sha256: str
@@ -56,24 +59,33 @@ class Header(Strict):
     model: ModelSpec
     cell: CellReference
     evaluation: EvaluationSet
+    secondary: dict[str, EvaluationSet] = Field(default_factory=dict)
     engine: str
     versions: dict[str, str]
     hardware: dict[str, Any]
     attempts: int = Field(ge=1)
 
 
-class Evaluation(Strict):
-    """One evaluation after `samples` training samples; null where it is missing.
+class Reading(Strict):
+    """What one evaluation reads off one set; null where the loss is not finite.
 
-    correct: of the evaluation set's items. loss: mean cross-entropy over them, in nats.
+    correct: of the set's items. loss: mean cross-entropy over them, in nats.
+    """
+
+    correct: int | None = Field(ge=0)
+    loss: float | None
+
+
+class Evaluation(Reading):
+    """One evaluation after `samples` training samples: the primary reading and, by name, the secondary ones.
+
     train_loss: mean over the batches since the evaluation before. seconds: wall-clock since the cell's start.
     """
 
     samples: int = Field(ge=0)
-    correct: int | None = Field(ge=0)
-    loss: float | None
     train_loss: float | None
     seconds: float = Field(ge=0)
+    secondary: dict[str, Reading] = Field(default_factory=dict)
 
 
 class Outcome(Strict):

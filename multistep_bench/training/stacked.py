@@ -10,6 +10,7 @@ from multistep_bench.batch import IGNORED, Batch, Inputs
 from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
 from multistep_bench.training.trainer import (
+    EvaluationBatches,
     Trainer,
     at_least_float32,
     flat_cross_entropy,
@@ -35,9 +36,9 @@ class StackedTrainer(Trainer):
         self.parameters, self.buffers = stack_module_state(models)  # name → [G, ...]
         self.optimizer = StackedAdamW(self.parameters, decayed_names(self.skeleton, protocol), protocol)
         self.set_progress = progress_setter(self.skeleton)
-        self.evaluation_batches = [
-            stack(list(each)) for each in zip(*(items.batches for items in self.items), strict=True)
-        ]
+        self.evaluation_batches: dict[str | None, list[Batch]] = {None: _stacked_pieces(self.items)}
+        for name in self.secondary[0]:
+            self.evaluation_batches[name] = _stacked_pieces([each[name] for each in self.secondary])
 
     def train_interval(self, samples: int) -> list[float]:
         protocol = self.spec.protocol
@@ -58,17 +59,17 @@ class StackedTrainer(Trainer):
         return (total / protocol.steps_per_evaluation).tolist()
 
     @torch.no_grad()
-    def evaluate(self) -> list[tuple[int, float]]:
+    def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
         self.skeleton.eval()
         correct = torch.zeros(len(self.cells), dtype=torch.int64, device=self.device)
         loss = torch.zeros(len(self.cells), dtype=torch.float64, device=self.device)
-        for batch in self.evaluation_batches:
+        items = torch.zeros_like(correct)
+        for batch in self.evaluation_batches[name]:
             logits = self._logits(batch.inputs)
-            correct += (logits.argmax(-1) == batch.targets).flatten(1).sum(1)
-            scored = (batch.targets != IGNORED).flatten(1).sum(1)
-            loss += _losses(logits, batch.targets) * scored
-        items = [each.description.items for each in self.items]
-        return [(count, total / n) for count, total, n in zip(correct.tolist(), loss.tolist(), items, strict=True)]
+            correct += self.task.correct(logits, batch).flatten(1).sum(1)
+            items += (scored := (batch.targets != IGNORED).flatten(1).sum(1))
+            loss += torch.where(scored > 0, _losses(logits, batch.targets), 0) * scored
+        return list(zip(correct.tolist(), (loss / items).tolist(), strict=True))
 
     def _logits(self, inputs: Inputs) -> torch.Tensor:
         """[G, B, ..., K]"""
@@ -98,6 +99,10 @@ class StackedTrainer(Trainer):
             for name, tensor in mine.items():
                 tensor.copy_(saved[name])
         self.optimizer.load_state_dict(learned["optimizer"])
+
+
+def _stacked_pieces(items: list[EvaluationBatches]) -> list[Batch]:
+    return [stack(list(pieces)) for pieces in zip(*(each.batches for each in items), strict=True)]
 
 
 def stack(batches: list[Batch]) -> Batch:

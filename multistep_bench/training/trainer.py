@@ -19,10 +19,11 @@ from multistep_bench.generators.base import Generator
 from multistep_bench.models.build import logits
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
-from multistep_bench.training.record import Evaluation, EvaluationSet, Outcome
+from multistep_bench.training.record import Evaluation, EvaluationSet, Outcome, Reading
 from multistep_bench.training.rescale import rescale_gradients
 
-EVALUATION_CHUNK = 512  # items of one forward pass of an evaluation
+EVALUATION_CHUNK = 512  # evaluation items drawn at a time
+EVALUATION_LOGITS = 2**24  # of one forward pass of an evaluation at most, unless one item has more
 DRAW_SAMPLES = 512  # training samples drawn at a time: as fast as larger draws of small images, faster for large ones
 
 Build = Callable[[], nn.Module]
@@ -30,7 +31,7 @@ Build = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class EvaluationBatches:
-    """The held-out items of a cell, drawn once; `description` goes into the record."""
+    """Held-out items of a cell, drawn once, a batch for each forward pass; `description` goes into the record."""
 
     batches: list[Batch]
     description: EvaluationSet
@@ -54,6 +55,7 @@ class Trainer(ABC):
         id = spec.task.id
         self.rngs = [seeds.generator(cell.seed(id, "train"), device) for cell in cells]
         self.items = [draw_evaluation(spec, cell, task, device) for cell in cells]
+        self.secondary = [draw_secondary(spec, cell, task, device) for cell in cells]
         self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
         models = []
         for cell in cells:
@@ -71,8 +73,8 @@ class Trainer(ABC):
         """Trains every cell from `samples` to the next evaluation; the mean training loss of each."""
 
     @abstractmethod
-    def evaluate(self) -> list[tuple[int, float]]:
-        """Each cell's correct answers among its items, and the mean cross-entropy over them."""
+    def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
+        """Each cell's correct answers among its items, or those of a secondary set, and the mean cross-entropy."""
 
     @abstractmethod
     def learned(self) -> dict[str, Any]:
@@ -97,17 +99,19 @@ class Trainer(ABC):
         for index in range(done, protocol.evaluations + 1):
             samples = index * protocol.interval
             train_losses = self.train_interval(samples - protocol.interval) if index else [None] * len(self.cells)
-            results = self.evaluate()
+            results = self._readings(None)
+            further = {name: self._readings(name) for name in self.secondary[0]}
             seconds = round(time.perf_counter() - begin, 3)
-            for cell, train_loss, (correct, loss) in zip(self.cells, train_losses, results, strict=True):
+            for place, cell in enumerate(self.cells):
                 if cell not in going:
                     continue
                 evaluation = Evaluation(
                     samples=samples,
-                    correct=correct if math.isfinite(loss) else None,
-                    loss=_finite(loss),
-                    train_loss=_finite(train_loss),
+                    correct=results[place].correct,
+                    loss=results[place].loss,
+                    train_loss=_finite(train_losses[place]),
                     seconds=seconds,
+                    secondary={name: readings[place] for name, readings in further.items()},
                 )
                 self.evaluations[cell].append(evaluation)
                 yield cell, evaluation
@@ -119,6 +123,12 @@ class Trainer(ABC):
         for cell in going:
             seconds = self.evaluations[cell][-1].seconds
             yield cell, Outcome(status="completed", samples=protocol.budget, seconds=seconds)
+
+    def _readings(self, name: str | None) -> list[Reading]:
+        return [
+            Reading(correct=correct if math.isfinite(loss) else None, loss=_finite(loss))
+            for correct, loss in self.evaluate(name)
+        ]
 
     def state(self) -> dict[str, Any]:
         """Everything the rest of the curves depends on, as tensors and plain data; taken between evaluations."""
@@ -185,15 +195,16 @@ class SingleTrainer(Trainer):
         return loss.detach()
 
     @torch.inference_mode()
-    def evaluate(self) -> list[tuple[int, float]]:
+    def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
         self.model.eval()
+        items = self.items[0] if name is None else self.secondary[0][name]
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch in self.items[0].batches:
+        for batch in items.batches:
             answers = self._logits(batch)
-            correct += (answers.argmax(-1) == batch.targets).sum()  # an ignored target, -100, equals no class
+            correct += self.task.correct(answers, batch).sum()
             loss += flat_cross_entropy(answers, batch.targets, reduction="sum")
-        return [(int(correct), loss.item() / self.items[0].description.items)]
+        return [(int(correct), loss.item() / items.description.items)]
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         with self.mixed_precision():
@@ -244,14 +255,12 @@ def training_batches(task: Generator, protocol: Protocol, rng: torch.Generator) 
     size, remaining = protocol.batch_size, protocol.steps_per_evaluation
     while remaining:
         count = min(max(1, DRAW_SAMPLES // size), remaining)
-        drawn = task.sample(count * size, split="train", rng=rng)
-        for first in range(0, count * size, size):
-            yield drawn.each(lambda tensor, first=first: tensor[first : first + size])
+        yield from task.sample(count * size, split="train", rng=rng).split(size)
         remaining -= count
 
 
 def draw_evaluation(spec: RunSpec, cell: Cell, task: Generator, device: torch.device) -> EvaluationBatches:
-    """The cell's held-out items, in chunks, from its "eval" stream."""
+    """The cell's held-out items from its "eval" stream."""
     rng = seeds.generator(cell.seed(spec.task.id, "eval"), device)
     remaining = spec.protocol.evaluation_items
     batches = []
@@ -259,9 +268,24 @@ def draw_evaluation(spec: RunSpec, cell: Cell, task: Generator, device: torch.de
         chunk = min(remaining, EVALUATION_CHUNK)
         batches.append(task.sample(chunk, split="eval", rng=rng))
         remaining -= chunk
+    return _evaluation_batches(batches, task.info.num_classes)
+
+
+def draw_secondary(spec: RunSpec, cell: Cell, task: Generator, device: torch.device) -> dict[str, EvaluationBatches]:
+    """The cell's items of each secondary measurement, by name, from its "secondary" stream."""
+    rng = seeds.generator(cell.seed(spec.task.id, "secondary"), device)
+    drawn = task.secondary(spec.protocol.evaluation_items, rng)
+    return {name: _evaluation_batches([batch], task.info.num_classes) for name, batch in drawn.items()}
+
+
+def _evaluation_batches(batches: list[Batch], classes: int) -> EvaluationBatches:
+    """Batches cut to the size of one forward pass, and what identifies them."""
     digest = hashlib.sha256()
     for batch in batches:
         for tensor in batch.tensors().values():
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     items = int(sum((batch.targets != IGNORED).sum() for batch in batches))
-    return EvaluationBatches(batches, EvaluationSet(items=items, sha256=digest.hexdigest()))
+    logits = classes * batches[0].targets[0].numel()  # of one sample
+    size = max(1, min(EVALUATION_CHUNK, EVALUATION_LOGITS // logits))
+    pieces = [piece for batch in batches for piece in batch.split(size)]
+    return EvaluationBatches(pieces, EvaluationSet(items=items, sha256=digest.hexdigest()))

@@ -1,0 +1,217 @@
+"""One transformer for tokens, vectors and images with labels, causal or bidirectional, with an open attention rule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from gymnasium import spaces
+from timm.layers import trunc_normal_  # pyright: ignore[reportPrivateImportUsage]
+from torch import nn
+
+from multistep_bench.batch import Inputs, TaskInfo
+from multistep_bench.errors import ModelError, NotFound
+from multistep_bench.models.attention.rule import make_attention
+from multistep_bench.models.resnet import SMALL_IMAGE, resnet
+from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
+from multistep_bench.registry import register_model
+
+
+@dataclass(frozen=True)
+class SequenceSize:
+    """width: of all heads together; mlp_ratio: hidden units of the MLP per unit of width."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 2.0
+
+
+SIZES = {
+    "micro": SequenceSize(width=16, depth=2, heads=1),
+    "tiny": SequenceSize(width=64, depth=2, heads=2),
+    "small": SequenceSize(width=64, depth=3, heads=2),
+    "chan": SequenceSize(width=64, depth=12, heads=8, mlp_ratio=4.0),  # Chan et al. 2022
+    "gpt2": SequenceSize(width=768, depth=12, heads=12, mlp_ratio=4.0),  # GPT-2 small, and BERT and RoBERTa base
+}
+EMBEDDER_WIDTH = 16  # channels of the first stage of the ResNet that embeds images
+ROTARY_BASE = 10_000.0
+
+
+class Rotary(nn.Module):
+    """Turns each pair of channels (i, i + head_dim/2) by the angle position · base^(−2i/head_dim) (Su et al. 2021)."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    def __init__(self, tokens: int, head_dim: int) -> None:
+        super().__init__()
+        frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
+        angles = torch.arange(tokens).unsqueeze(1) * frequencies  # tokens, head_dim / 2
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, heads, tokens, head_dim] → the same shape."""
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * self.cos - second * self.sin, second * self.cos + first * self.sin), dim=-1)
+
+
+class Episode(nn.Module):
+    """Embeds an episode as item, label, item, label, …, query item.
+
+    items: embeds [B·(n+1), ...] as [B·(n+1), width].
+    """
+
+    def __init__(self, items: nn.Module, labels: int, width: int) -> None:
+        super().__init__()
+        self.items = items
+        self.labels = nn.Embedding(labels, width)
+
+    def forward(self, episode: dict[str, torch.Tensor]) -> torch.Tensor:
+        """items [B, n+1, ...] and labels [B, n] → [B, 2n+1, width]."""
+        items = self.items(episode["items"].flatten(0, 1)).unflatten(0, episode["items"].shape[:2])  # B, n+1, width
+        pairs = torch.stack((items[:, :-1], self.labels(episode["labels"])), dim=2)  # B, n, 2, width
+        return torch.cat((pairs.flatten(1, 2), items[:, -1:]), dim=1)
+
+
+class Sequence(nn.Module):
+    """Embedded tokens through pre-norm blocks; logits at every position, or at the last one alone.
+
+    embedding: from the inputs to [B, tokens, width]. rules: one attention rule for each block.
+    causal:    a token attends to itself and to those before it. rotary: by relative position, in place of learned
+    absolute positions. Where the task asks for one answer, the last block computes the last token alone.
+    """
+
+    mask: torch.Tensor | None
+
+    def __init__(
+        self,
+        info: TaskInfo,
+        size: SequenceSize,
+        rules: list[nn.Module],
+        embedding: nn.Module,
+        tokens: int,
+        *,
+        causal: bool,
+        rotary: bool,
+        init_std: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.ones(tokens, tokens).tril().bool() if causal else None, persistent=False)
+        self.answers = slice(-1, None) if isinstance(info.target_space, spaces.Discrete) else ALL
+        self.embedding = embedding
+        rotate = Rotary(tokens, size.width // size.heads) if rotary else None
+        self.pos_embed = None if rotary else nn.Parameter(torch.empty(1, tokens, size.width))
+        self.blocks = nn.ModuleList(
+            Block(size.width, size.heads, rule, mlp_ratio=size.mlp_ratio, rotate=rotate) for rule in rules
+        )
+        self.norm = nn.LayerNorm(size.width, eps=NORM_EPSILON)
+        self.head = nn.Linear(size.width, info.num_classes)
+        self._initialise(init_std)
+
+    def _initialise(self, std: float) -> None:
+        """Linear weights, embeddings and positions truncated normal; convolutions as the ResNet has them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                trunc_normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=std)
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """Tokens [B, T] or an episode → logits [B, K], or [B, T, K] for a task with targets at every position."""
+        x = self.embedding(inputs)  # B, tokens, width
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            x = block(x, self.mask, queries=self.answers if index == last else ALL)
+        logits = self.head(self.norm(x))
+        return logits if self.answers == ALL else logits[:, 0]
+
+    def set_progress(self, fraction: float) -> None:
+        """Tells the attention rules the fraction of the budget that is spent."""
+        for module in self.blocks.modules():
+            if hasattr(module, "set_progress"):
+                module.set_progress(fraction)  # pyright: ignore[reportCallIssue]
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters of two or more dimensions that do not decay; biases and norms never do."""
+        return set() if self.pos_embed is None else {"pos_embed"}
+
+
+@register_model("sequence")
+def build(
+    info: TaskInfo,
+    *,
+    causal: bool,
+    positions: Literal["learned", "rotary"] = "learned",
+    size: str | None = None,
+    attention: str = "softmax",
+    attention_options: Mapping[str, Any] | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    mlp_ratio: float | None = None,
+    embedder_width: int = EMBEDDER_WIDTH,
+    init_std: float = 0.02,
+) -> Sequence:
+    """A `Sequence` for a task of tokens or episodes.
+
+    size: a preset of `SIZES`, by default the task's; the options named as its fields replace its values.
+    positions: "learned", absolute, or "rotary". embedder_width: channels of the first stage of the ResNet-9 that
+    embeds the images of an episode, with group norm, so that no image depends on the others of its batch.
+    attention: a rule's name or import path; attention_options: its keyword arguments.
+    Raises `ModelError` or `NotFound` for what does not fit the task.
+    """
+    changes = {"width": width, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
+    preset = size or info.size
+    if preset not in SIZES:
+        raise NotFound("size of sequence", preset, SIZES, f"sizes: {', '.join(SIZES)}")
+    shape = replace(SIZES[preset], **{name: value for name, value in changes.items() if value is not None})
+    _check(shape, positions, embedder_width)
+    embedding, tokens = _embedding(info, shape.width, embedder_width)
+    rules = [make_attention(attention, **(attention_options or {})) for _ in range(shape.depth)]
+    return Sequence(
+        info, shape, rules, embedding, tokens, causal=causal, rotary=positions == "rotary", init_std=init_std
+    )
+
+
+def _check(shape: SequenceSize, positions: str, embedder_width: int) -> None:
+    if min(shape.width, shape.depth, shape.heads, embedder_width) < 1:
+        raise ModelError(f"a sequence model of {shape} has no parts to build; set every number to 1 or more")
+    if shape.width % shape.heads:
+        raise ModelError(f"width {shape.width} of sequence is not a multiple of its {shape.heads} heads")
+    if positions not in ("learned", "rotary"):
+        raise ModelError(f"positions '{positions}' of sequence are neither 'learned' nor 'rotary'")
+    if positions == "rotary" and shape.width // shape.heads % 2:
+        raise ModelError(
+            f"rotary positions turn pairs of channels, and heads of {shape.width // shape.heads} have an odd number;"
+            " change width or heads"
+        )
+
+
+def _embedding(info: TaskInfo, width: int, embedder_width: int) -> tuple[nn.Module, int]:
+    """What embeds a task's inputs, and the number of tokens that come out."""
+    space = info.observation_space
+    if info.kind == "tokens" and isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return nn.Embedding(int(space.high.max()) + 1, width), space.shape[0]
+    if info.kind == "episode" and isinstance(space, spaces.Dict) and {"items", "labels"} == set(space):
+        items, labels = space["items"], space["labels"]
+        if isinstance(items, spaces.Box) and isinstance(labels, spaces.Box) and len(items.shape) in (2, 4):
+            embedder = _item_embedding(items.shape[1:], width, embedder_width)
+            return Episode(embedder, int(labels.high.max()) + 1, width), 2 * items.shape[0] - 1
+    raise ModelError(
+        f"this model reads tokens or episodes of vectors or images, and the {info.kind} inputs of {info.id} are {space}"
+    )
+
+
+def _item_embedding(shape: tuple[int, ...], width: int, embedder_width: int) -> nn.Module:
+    if len(shape) == 1:
+        return nn.Linear(shape[0], width)
+    channels, *sides = shape
+    norm = partial(nn.GroupNorm, 1)
+    return resnet(channels, width, 1, embedder_width, small_image=max(sides) <= SMALL_IMAGE // 2, norm=norm)
