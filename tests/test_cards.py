@@ -125,6 +125,16 @@ def test_unknown_names_suggest_the_closest() -> None:
         cards.load_task("nowhere.toml")
 
 
+def test_levels_that_fall_are_losses() -> None:
+    losses = cards.Levels(chance=4.9, shortcut=3.2, ceiling=2.4)
+    assert losses.measure == "loss"
+    assert losses.threshold(0.25) == pytest.approx(3.0)
+    assert cards.Levels(chance=0.1, ceiling=1.0).measure == "accuracy"
+    for wrong in ((0.1, 0.55, 1.2), (4.0, 5.0, 2.0), (2.0, 2.0, 2.0)):
+        with pytest.raises(ValueError, match="does not hold"):
+            cards.Levels(chance=wrong[0], shortcut=wrong[1], ceiling=wrong[2])
+
+
 @pytest.mark.parametrize("name", cards.list_tasks())
 def test_every_task_card_that_ships_is_valid(name: str) -> None:
     card = cards.load_task(name)

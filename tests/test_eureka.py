@@ -174,6 +174,43 @@ def test_a_control_task_is_measured_from_chance_and_has_no_plateau() -> None:
     assert (result.plateau, result.abruptness) == (None, None)
 
 
+LOSSES = Levels(chance=4.0, shortcut=3.0, ceiling=2.0)
+
+
+def test_a_loss_is_scored_as_its_mirror_image() -> None:
+    """The loss 4 − 2·a/0.95 … falls where an accuracy rises: the same event, plateau and abruptness."""
+    rising = np.array(RISING) / 1000
+    losses = 4 - (rising - 0.1) / 0.45  # chance .1 → 4, shortcut .55 → 3
+    as_loss = Levels(chance=4.0, shortcut=3.0, ceiling=3 - 0.4 / 0.45)
+    expected = scored(RISING)
+    times = np.arange(11) * 100
+    result = score_curve(times, losses, levels=as_loss, scoring=Scoring(), budget=1000)
+    assert (result.eureka, result.plateau, result.abruptness) == pytest.approx(
+        (expected.eureka, expected.plateau, expected.abruptness)
+    )
+    assert result.retained
+    assert result.final_accuracy == pytest.approx(losses[-5:].mean())
+    assert eureka_time(times, losses, as_loss, 0.5, 3) == pytest.approx(550)
+
+
+def test_a_loss_crosses_its_reference_downwards() -> None:
+    """With λ = 1 the threshold is the ceiling, which a model may leave below itself."""
+    losses = np.array([4.2, 3.1, 2.9, 2.4, 1.9, 2.1, 1.8, 1.6, 1.5, 1.5, 1.5])
+    result = score_curve(
+        np.arange(11) * 100, losses, levels=LOSSES, scoring=Scoring(threshold_fraction=1.0), budget=1000
+    )
+    assert result.eureka == pytest.approx(500 + 100 * 0.1 / 0.3)  # the dip at 400 is not confirmed
+    assert result.retained
+
+
+def test_a_loss_that_starts_below_the_threshold_or_breaks_off_is_a_failure_at_chance() -> None:
+    times = np.arange(11) * 100
+    below = score_curve(times, np.full(11, 2.4), levels=LOSSES, scoring=Scoring(), budget=1000)
+    assert below.invalid == "its loss before training, 2.400, is below the threshold 2.500"
+    broken = score_curve(times[:5], np.full(5, 3.5), levels=LOSSES, scoring=Scoring(), budget=1000, status="diverged")
+    assert broken == CurveScore(eureka=None, final_accuracy=4.0, retained=False)
+
+
 def test_eureka_time_under_a_threshold_that_the_start_is_above() -> None:
     samples, accuracy = np.arange(11) * 100, accuracies([300, *RISING[1:]], 1000)
     assert eureka_time(samples, accuracy, LEVELS, 0.5, 3) == pytest.approx(550)

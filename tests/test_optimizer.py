@@ -33,6 +33,20 @@ def test_cosine_counts_from_the_start_and_ends_at_the_final_rate() -> None:
     assert rates == pytest.approx([1e-6, 8.5501785e-4, 5.05e-4, 1e-5])
 
 
+def test_a_line_falls_from_the_warmup_to_the_final_rate() -> None:
+    linear = protocol(schedule="linear", warmup=0.2, warmup_rate=1e-6, final_rate=1e-4)
+    rates = [learning_rate(linear, 1e-3, samples) for samples in (0, 20_000, 60_000, 100_000)]
+    assert rates == pytest.approx([1e-6, 1e-3, 5.5e-4, 1e-4])
+
+
+def test_the_inverse_square_root_halves_the_rate_in_four_times_the_samples() -> None:
+    root = protocol(schedule="inverse_sqrt", warmup=0.1)
+    rates = [learning_rate(root, 1e-3, samples) for samples in (10_000, 40_000, 90_000)]
+    assert rates == pytest.approx([1e-3, 5e-4, 1e-3 / 3])
+    with pytest.raises(ValueError, match="set warmup above 0"):
+        protocol(schedule="inverse_sqrt")
+
+
 def test_a_schedule_period_holds_the_rate_for_an_epoch() -> None:
     stepped = protocol(schedule="cosine", schedule_period=50_000)
     assert learning_rate(stepped, 1e-3, 49_990) == pytest.approx(1e-3)

@@ -1,0 +1,60 @@
+"""Secondary curves: measured on sets of their own, beside a primary curve that they leave as it is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from multistep_bench.models.build import logits
+from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.training.launch import launch
+from multistep_bench.training.plan import plan, task_of
+from multistep_bench.training.record import Evaluation, read_run
+from multistep_bench.training.trainer import SingleTrainer, draw_secondary, flat_cross_entropy
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def spec() -> RunSpec:
+    return plan("lookup-v1", "gpt", "smoke", {"protocol.seeds": 1, "model.width": 16})
+
+
+def evaluations(spec: RunSpec, *, secondary: bool = True) -> tuple[SingleTrainer, list[Evaluation]]:
+    task = task_of(spec)
+    if not secondary:
+        task.secondary = lambda n, rng: {}  # type: ignore[method-assign]
+    with torch.random.fork_rng():
+        from multistep_bench.models.build import build
+
+        trainer = SingleTrainer(spec, [Cell(0, 0)], task, lambda: build(spec.model.card(), task.info), CPU)
+        return trainer, [event for _, event in trainer.curve() if isinstance(event, Evaluation)]
+
+
+def test_every_evaluation_reads_the_secondary_sets_too(spec: RunSpec) -> None:
+    trainer, curve = evaluations(spec)
+    assert all(evaluation.secondary.keys() == {"hop 1"} for evaluation in curve)
+    items = draw_secondary(spec, Cell(0, 0), trainer.task, CPU)["hop 1"]
+    answers = torch.cat([logits(trainer.model.eval(), batch) for batch in items.batches])
+    targets = torch.cat([batch.targets for batch in items.batches])
+    last = curve[-1].secondary["hop 1"]
+    assert items.description.items == len(targets)
+    assert last.correct == int((answers.argmax(-1) == targets).sum())
+    assert last.loss == pytest.approx(flat_cross_entropy(answers, targets).item(), rel=1e-5)
+
+
+def test_the_primary_curve_does_not_depend_on_them(spec: RunSpec) -> None:
+    (_, beside), (_, without) = evaluations(spec), evaluations(spec, secondary=False)
+    assert [(e.correct, e.loss, e.train_loss) for e in beside] == [(e.correct, e.loss, e.train_loss) for e in without]
+
+
+def test_records_carry_them_and_come_back_whole(spec: RunSpec, tmp_path: Path) -> None:
+    run = launch(spec, tmp_path / "run", workers=1)
+    (record,) = read_run(run.path).records
+    assert record.header.secondary["hop 1"].items == 64
+    assert record.header.secondary["hop 1"].sha256 != record.header.evaluation.sha256
+    assert len(record.evaluations) == 101
+    for evaluation in record.evaluations:
+        reading = evaluation.secondary["hop 1"]
+        assert reading.correct is not None
+        assert 0 <= reading.correct <= 64
