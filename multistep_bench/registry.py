@@ -124,6 +124,8 @@ generators = Registry(
         "colour_or_garment": "multistep_bench.generators.colour_or_garment",
         "two_sources": "multistep_bench.generators.two_sources",
         "n_step": "multistep_bench.generators.n_step",
+        "agreement": "multistep_bench.generators.agreement",
+        "text_mlm": "multistep_bench.generators.text_mlm",
         "lookup": "multistep_bench.generators.lookup",
         "markov": "multistep_bench.generators.markov",
         "gaussian_episodes": "multistep_bench.generators.episodes_gaussian",
@@ -137,9 +139,12 @@ sources = Registry(
         "digits": "multistep_bench.sources.images",
         "glyphs": "multistep_bench.sources.glyphs",
         "characters": "multistep_bench.sources.characters",
+        "omniglot": "multistep_bench.sources.omniglot",
+        "omniglot_full": "multistep_bench.sources.omniglot",
         "mnist": "multistep_bench.sources.mnist",
         "fashion_mnist": "multistep_bench.sources.mnist",
         "cifar10": "multistep_bench.sources.cifar10",
+        "wikitext2_small": "multistep_bench.sources.text",
     },
 )
 models = Registry(
