@@ -59,20 +59,17 @@ def losses(trainer: Trainer, intervals: int) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("task_id", "model", "atol"),
+    ("task_id", "model", "rates"),
     [
-        *((TASK, model, 1e-9) for model in ("vit", "vit_normsoftmax", "vit_heat", "vit_fixed_uniform")),
-        ("lookup-v1", "gpt", 1e-7),
-        ("mlm_agreement-v1", "bert_normsoftmax", 1e-7),
-        ("icl_glyphs-v1", "gpt_heat", 1e-7),
+        *((TASK, model, [1e-3, 1e-2]) for model in ("vit", "vit_normsoftmax", "vit_heat", "vit_fixed_uniform")),
+        ("lookup-v1", "gpt", [1e-4, 1e-3]),  # at 1e-2 it saturates, and Adam blows gradients of rounding errors up
+        ("mlm_agreement-v1", "bert_normsoftmax", [1e-4, 1e-3]),
+        ("icl_glyphs-v1", "gpt_heat", [1e-4, 1e-3]),
     ],
 )
-def test_fifty_steps_stacked_equal_fifty_steps_alone(task_id: str, model: str, atol: float) -> None:
-    """In float64: the losses of every interval, the weights after 50 steps, and the evaluations.
-
-    Where a gradient cancels, as that of an embedding may, Adam divides its rounding error by 1e-8, hence `atol`.
-    """
-    spec = plan(task_id, model, "smoke", STEPS_50)
+def test_fifty_steps_stacked_equal_fifty_steps_alone(task_id: str, model: str, rates: list[float]) -> None:
+    """In float64: the losses of every interval, the weights after 50 steps, and the evaluations."""
+    spec = plan(task_id, model, "smoke", STEPS_50 | {"protocol.learning_rates": rates})
     task = task_of(spec)
 
     def double() -> nn.Module:
@@ -86,11 +83,11 @@ def test_fifty_steps_stacked_equal_fifty_steps_alone(task_id: str, model: str, a
             alone = losses(single, 50)
             assert [step[index] for step in together] == pytest.approx([step[0] for step in alone], rel=1e-6)
             for name, parameter in single.model.named_parameters():
-                torch.testing.assert_close(stacked.parameters[name][index], parameter, rtol=1e-9, atol=atol)
+                torch.testing.assert_close(stacked.parameters[name][index], parameter, rtol=1e-9, atol=1e-9)
             for name in (None, *single.secondary[0]):
                 (correct, loss), (alone_correct, alone_loss) = stacked.evaluate(name)[index], single.evaluate(name)[0]
                 assert correct == alone_correct
-                assert loss == pytest.approx(alone_loss, rel=atol)
+                assert loss == pytest.approx(alone_loss, rel=1e-9)
 
 
 def test_stacked_adamw_is_torchs_for_each_cell() -> None:
