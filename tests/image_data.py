@@ -39,9 +39,9 @@ def write_cifar_folder(root: Path) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def data_root() -> Path:
-    """A folder with the real MNIST and Fashion-MNIST, where they are present, and the small CIFAR-10."""
+    """A folder with the real data that are present, and the small CIFAR-10."""
     root = Path(_FOLDER.name)
-    for dataset in ("MNIST", "FashionMNIST"):
+    for dataset in ("MNIST", "FashionMNIST", "omniglot-py", "wikitext-2"):
         if (DATA / dataset).is_dir():
             (root / dataset).symlink_to(DATA / dataset)
     write_cifar_folder(root)

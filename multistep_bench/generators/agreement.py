@@ -1,0 +1,168 @@
+"""Pointer agreement: a masked verb agrees with one noun of its sentence, and another token says with which."""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import gymnasium
+import torch
+from pydantic import Field
+from scipy import stats
+
+from multistep_bench import seeds
+from multistep_bench.batch import IGNORED, Batch, TaskInfo
+from multistep_bench.cards import Levels
+from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.masking import SELECTED, corrupt, select, targets_at
+from multistep_bench.generators.n_step import expected_largest_count
+from multistep_bench.registry import register_generator
+from multistep_bench.strict import Strict
+
+SELECTED_VERB = 0.5  # probability of selecting the verb in training
+SECONDARY_SHARE = 4  # a secondary evaluation has a quarter of the items: each scores more than one position
+
+
+class AgreementParameters(Strict):
+    """nouns:   N, the noun slots of a sentence.
+    classes: K, the classes of nouns and of verbs.
+    members: M, the nouns and the verbs of each class.
+    seed:    of the permutations that hide which noun and which verb ids belong together.
+    """
+
+    nouns: int = Field(default=8, ge=2, le=64)
+    classes: int = Field(default=8, ge=2, le=64)
+    members: int = Field(default=4, ge=1, le=64)
+    seed: int = Field(default=0, ge=0)
+
+
+@register_generator("agreement")
+class Agreement(Generator):
+    """Sentences [m, n₁ … n_N, v]: the verb v is of the class of noun n_r, where r is what the pointer m says.
+
+        m   n₁  n₂  n₃  n₄   v              classes of the nouns: 2, 0, 2, 1
+        3   c₁  a₂  c₄  b₁  [MASK]    →     pointer = 3, class = 2: one of the verbs of class 2
+
+    Every noun slot has a uniform class and a uniform member of it; the verb is a uniform member of its class. Tokens
+    0 … N − 1 are the pointers, then come K·M nouns and K·M verbs, each permuted once; [MASK] is the last token.
+
+    Training selects 15 % of the positions and the verb with probability ½, shows them by the 80/10/10 rule, and has
+    targets at all of them. Evaluation shows [MASK] for the verb and nothing else, so that the levels are exact. An
+    answer is right where the kind of token with the highest total probability is that of the target: the kinds are
+    each pointer, each class of nouns and each class of verbs. Secondary "all masked": sentences masked as in training,
+    scored at every position that shows [MASK].
+    Steps: "pointer", r − 1, and "class", that of noun r and of the verb.
+    """
+
+    Parameters = AgreementParameters
+
+    def __init__(self, parameters: Mapping[str, Any], **settings: Any) -> None:
+        super().__init__(parameters, **settings)
+        p = self.parameters
+        words = p.classes * p.members
+        rng = seeds.generator(seeds.derive("pool", "agreement", p.seed))
+        self.vocabulary = p.nouns + 2 * words  # without [MASK]
+        self.noun_ids = p.nouns + torch.randperm(words, generator=rng).view(p.classes, p.members)
+        self.verb_ids = p.nouns + words + torch.randperm(words, generator=rng).view(p.classes, p.members)
+        self.probabilities = torch.full((p.nouns + 2,), SELECTED, dtype=torch.float64)
+        self.probabilities[-1] = SELECTED_VERB
+
+    @cached_property
+    def kinds(self) -> torch.Tensor:
+        """The kind of each token, [V] int64: N pointers, K classes of nouns, K classes of verbs."""
+        n, k = self.parameters.nouns, self.parameters.classes
+        kinds = torch.arange(self.vocabulary)
+        kinds[self.noun_ids] = n + torch.arange(k).unsqueeze(1)
+        kinds[self.verb_ids] = n + k + torch.arange(k).unsqueeze(1)
+        return kinds
+
+    @property
+    def seen_right_noun(self) -> float:
+        """q, the probability that a given noun is of the verb's class: it is noun r, or agrees by chance."""
+        n, k = self.parameters.nouns, self.parameters.classes
+        return 1 / n + (1 - 1 / n) / k
+
+    def accuracies(self) -> dict[str, float]:
+        """Class accuracy at the masked verb of the best reader of each kind.
+
+        chance 1/K: sees nothing. bigram q = 1/N + (1 − 1/N)/K: sees the last noun alone. bag E[largest count]/N: sees
+        all nouns but not the pointer, and names the most frequent class. optimum 1.
+        """
+        n, k = self.parameters.nouns, self.parameters.classes
+        return {
+            "chance": 1 / k,
+            "bigram": self.seen_right_noun,
+            "bag": expected_largest_count(n, k) / n,
+            "optimum": 1.0,
+        }
+
+    def losses(self) -> dict[str, float]:
+        """Cross-entropy in nats at the masked verb of the best reader of each kind.
+
+        unigram log(KM). bigram log M − q·log q − (1 − q)·log((1 − q)/(K − 1)).
+        bag log M − K·Σ_c Bin(c; N, 1/K)·(c/N)·log(c/N): the verb's class is that of noun i with probability 1/N.
+        optimum log M.
+        """
+        n, k, m = self.parameters.nouns, self.parameters.classes, self.parameters.members
+        q = self.seen_right_noun
+        bag = 0.0
+        for count in range(1, n):  # of nouns of one class; none or all of them leave nothing to guess
+            bag -= k * float(stats.binom.pmf(count, n, 1 / k)) * count / n * math.log(count / n)
+        return {
+            "unigram": math.log(k * m),
+            "bigram": math.log(m) - q * math.log(q) - (1 - q) * math.log((1 - q) / (k - 1)),
+            "bag": math.log(m) + bag,
+            "optimum": math.log(m),
+        }
+
+    def levels(self) -> Levels:
+        """Class accuracies at the masked verb: chance, bag and optimum of `accuracies`."""
+        accuracies = self.accuracies()
+        return Levels(chance=accuracies["chance"], shortcut=accuracies["bag"], ceiling=accuracies["optimum"])
+
+    def describe(self) -> TaskInfo:
+        n = self.parameters.nouns
+        layout = {"pointer": (0, 0, 1, 1)} | {f"noun_{i}": (0, i, 1, 1) for i in range(1, n + 1)}
+        return TaskInfo(
+            id=self.id,
+            observation_space=gymnasium.spaces.Box(0, self.vocabulary, (n + 2,), "int64"),
+            target_space=gymnasium.spaces.Box(IGNORED, self.vocabulary - 1, (n + 2,), "int64"),
+            num_classes=self.vocabulary,
+            kind="tokens",
+            layout=layout | {"verb": (0, n + 1, 1, 1)},
+            size=self.size,
+            steps=("pointer", "class"),
+            **self.levels().model_dump(),
+        )
+
+    def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
+        sentences, steps = self._sentences(n, rng)
+        if split == "train":
+            selected = select(n, self.probabilities, rng)
+            return Batch(corrupt(sentences, selected, self.vocabulary, rng), targets_at(sentences, selected), steps)
+        verb = torch.zeros_like(sentences, dtype=torch.bool)
+        verb[:, -1] = True
+        return Batch(torch.where(verb, self.vocabulary, sentences), targets_at(sentences, verb), steps)
+
+    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+        n = -(-n // SECONDARY_SHARE)
+        sentences, steps = self._sentences(n, rng)
+        inputs = corrupt(sentences, select(n, self.probabilities, rng), self.vocabulary, rng)
+        return {"all masked": Batch(inputs, targets_at(sentences, inputs == self.vocabulary), steps)}
+
+    def correct(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        kinds = self.kinds.to(logits.device)
+        member = torch.nn.functional.one_hot(kinds).to(logits.dtype)  # V, kinds
+        likeliest = (logits.softmax(-1) @ member).argmax(-1)
+        return (batch.targets != IGNORED) & (likeliest == kinds[batch.targets.clamp(min=0)])
+
+    def _sentences(self, n: int, rng: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """n sentences [n, N + 2] without a mask, and their steps."""
+        p, device = self.parameters, rng.device
+        pointer = torch.randint(p.nouns, (n, 1), generator=rng, device=device)
+        classes = torch.randint(p.classes, (n, p.nouns), generator=rng, device=device)
+        members = torch.randint(p.members, (n, p.nouns + 1), generator=rng, device=device)  # nouns, verb
+        asked = classes.gather(1, pointer)
+        nouns = self.noun_ids.to(device)[classes, members[:, :-1]]
+        verb = self.verb_ids.to(device)[asked, members[:, -1:]]
+        return torch.cat((pointer, nouns, verb), 1), {"pointer": pointer.squeeze(1), "class": asked.squeeze(1)}

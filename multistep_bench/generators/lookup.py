@@ -1,0 +1,130 @@
+"""Chained lookup: follow a function that the context defines for several hops."""
+
+import gymnasium
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from multistep_bench import seeds
+from multistep_bench.batch import IGNORED, Batch, TaskInfo
+from multistep_bench.cards import Levels
+from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.episodes import shuffled
+from multistep_bench.registry import register_generator
+from multistep_bench.strict import Strict
+
+HASHES = 2**48  # values of the hash that parts the functions between the splits
+
+
+class LookupParameters(Strict):
+    """pairs: number N of symbols in a sequence, and of pairs k → f(k).
+    symbols: size V of the vocabulary that they come from.
+    hops: the longest chain; evaluation asks for chains of this length, training for 1 to `hops` hops.
+    """
+
+    pairs: int = Field(default=4, ge=3)
+    symbols: int = Field(default=16, ge=3)
+    hops: int = Field(default=2, ge=2)
+
+    @model_validator(mode="after")
+    def _answerable(self) -> "LookupParameters":
+        if self.hops >= self.pairs:
+            raise ValueError(
+                f"hops {self.hops} is not below pairs {self.pairs}: the pairs form one cycle, and a chain of"
+                " `pairs` hops ends where it starts; ask for fewer hops or more pairs"
+            )
+        if self.symbols < self.pairs:
+            raise ValueError(f"symbols {self.symbols} is below pairs {self.pairs}; each pair needs a symbol of its own")
+        return self
+
+
+@register_generator("lookup")
+class Lookup(Generator):
+    """N shuffled pairs k → f(k), a number of hops h, and a start; the answer is f(f(… f(start))), h times.
+
+        pairs            h  start
+        7 2 5 9 2 5 9 7  h2   7      2 → 5 after 7 → 2, so the answer, read at the last token, is 5
+
+    The pairs form one cycle, uniform among those of N distinct symbols out of V. Tokens 0 … V − 1 are the symbols,
+    token V + h − 1 says h. Training asks for 1 … `hops` hops, each as often, evaluation for `hops`.
+
+    No function f of an evaluation is ever trained on: of each cycle and its reverse a hash assigns one to training
+    and one to evaluation, so the splits have half of all functions each, and a function's edges do not tell its split.
+    Steps: "symbol_1" … "symbol_{hops − 1}", [B] each, the symbols passed on the way, `IGNORED` on a shorter chain.
+    """
+
+    Parameters = LookupParameters
+
+    def levels(self) -> Levels:
+        """chance = 1/V; shortcut = 1/(N − 1), naming a symbol of the context other than the start; ceiling = 1.
+
+        For 0 < h < N the answer is not the start, and as f is uniform among the cycles, it is uniform on the other
+        N − 1 symbols: whoever does not read the pairs can be right no more often. (Any symbol of the context is right
+        with probability 1/N.) A model that looks up the start once but cannot go on knows that f(start) is not the
+        answer and reaches 1/(N − 2); one that rules out f⁻¹(start) too, while h < N − 1, reaches 1/(N − 3). With N = 4
+        that is the answer to h = 2, found by elimination without a chain; from N = 5 on it stays below the threshold.
+        """
+        p = self.parameters
+        return Levels(chance=1 / p.symbols, shortcut=1 / (p.pairs - 1), ceiling=1.0)
+
+    def describe(self) -> TaskInfo:
+        p = self.parameters
+        tokens = 2 * p.pairs + 2
+        return TaskInfo(
+            id=self.id,
+            observation_space=gymnasium.spaces.Box(0, p.symbols + p.hops - 1, (tokens,), np.int64),
+            target_space=gymnasium.spaces.Discrete(p.symbols),
+            num_classes=p.symbols,
+            kind="tokens",
+            layout={"pairs": (0, 0, 1, tokens - 2), "hops": (0, tokens - 2, 1, 1), "start": (0, tokens - 1, 1, 1)},
+            size=self.size,
+            steps=tuple(f"symbol_{hop}" for hop in range(1, p.hops)),
+            **self.levels().model_dump(),
+        )
+
+    def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
+        deepest = self.parameters.hops
+        if split == "eval":
+            hops = torch.full((n,), deepest, device=rng.device)
+        else:
+            hops = torch.randint(1, deepest + 1, (n,), generator=rng, device=rng.device)
+        return self._chains(hops, split, rng)
+
+    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+        """Chains of each shorter length, "hop 1" and so on: half as many items as of the longest."""
+        few = -(-n // 2)
+        return {
+            f"hop {hops}": self._chains(torch.full((few,), hops, device=rng.device), "eval", rng)
+            for hops in range(1, self.parameters.hops)
+        }
+
+    def token_name(self, token: int) -> str:
+        symbols = self.parameters.symbols
+        return str(token) if token < symbols else f"h={token - symbols + 1}"
+
+    def held_out(self, cycles: torch.Tensor) -> torch.Tensor:
+        """Whether the functions c₀ → c₁ → … → c₀ of cycles [B, N] belong to evaluation: bool [B]."""
+        symbols = self.parameters.symbols
+        rng = seeds.generator(seeds.derive("lookup", "split", symbols))
+        hashes = torch.randint(HASHES, (symbols, symbols), generator=rng).to(cycles.device)
+
+        def total(cycles: torch.Tensor) -> torch.Tensor:
+            return hashes[cycles, cycles.roll(-1, 1)].sum(1) % HASHES  # over the edges, so whatever c₀ is
+
+        return total(cycles) < total(cycles.flip(1))
+
+    def _chains(self, hops: torch.Tensor, split: Split, rng: torch.Generator) -> Batch:
+        """A sample for each number of hops, [B]."""
+        p, n = self.parameters, len(hops)
+        cycle = shuffled(n, p.symbols, rng)[:, : p.pairs]  # B, N: start, f(start), f(f(start)), …
+        belongs = self.held_out(cycle) == (split == "eval")
+        cycle = torch.where(belongs.unsqueeze(1), cycle, cycle.flip(1))
+        pairs = torch.stack((cycle, cycle.roll(-1, 1)), 2)  # B, N, 2
+        order = shuffled(n, p.pairs, rng).unsqueeze(2).expand(-1, -1, 2)
+        question = torch.stack((p.symbols + hops - 1, cycle[:, 0]), 1)
+        passed = {
+            f"symbol_{hop}": torch.where(hop < hops, cycle[:, hop], torch.full_like(hops, IGNORED))
+            for hop in range(1, p.hops)
+        }
+        answer = cycle.gather(1, hops.unsqueeze(1)).squeeze(1)
+        return Batch(torch.cat((pairs.gather(1, order).flatten(1), question), 1), answer, passed)

@@ -1,0 +1,34 @@
+"""Masking for masked language modelling: which positions are selected, and what they show instead.
+
+Devlin et al. 2019 (BERT, section 3.1), drawn anew for every batch as in Liu et al. 2019 (RoBERTa, section 4.1).
+"""
+
+import torch
+
+from multistep_bench.batch import IGNORED
+
+SELECTED = 0.15  # of all positions
+SHOW_MASK = 0.8  # of the selected positions: these show [MASK]
+SHOW_RANDOM = 0.1  # of the selected positions: these show a uniform ordinary token; the rest shows its own
+
+
+def select(n: int, probabilities: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Selects each position of n sentences on its own: bool [n, T] from the probabilities [T] of the positions."""
+    uniform = torch.rand(n, len(probabilities), generator=rng, device=rng.device, dtype=torch.float64)
+    return uniform < probabilities.to(rng.device)
+
+
+def corrupt(tokens: torch.Tensor, selected: torch.Tensor, vocabulary: int, rng: torch.Generator) -> torch.Tensor:
+    """What a model sees of the tokens [B, T]: 80 % of the selected show [MASK], 10 % a random token, 10 % themselves.
+
+    vocabulary: the number V of ordinary tokens, 0 … V − 1, a random one being uniform among them; [MASK] is token V.
+    """
+    kind = torch.rand(tokens.shape, generator=rng, device=rng.device, dtype=torch.float64)
+    random = torch.randint(vocabulary, tokens.shape, generator=rng, device=rng.device)
+    shown = torch.where(kind < SHOW_MASK, vocabulary, torch.where(kind < SHOW_MASK + SHOW_RANDOM, random, tokens))
+    return torch.where(selected, shown, tokens)
+
+
+def targets_at(tokens: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Targets [B, T]: the tokens at the scored positions, `IGNORED` elsewhere."""
+    return torch.where(scored, tokens, IGNORED)
