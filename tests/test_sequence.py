@@ -51,7 +51,7 @@ def tokens(n: int = 4, seed: int = 0) -> torch.Tensor:
 
 def built(task: mb.TaskInfo, **options) -> Sequence:
     torch.manual_seed(0)
-    return build(task, **{"causal": True, "init_std": 0.3, **options}).eval()
+    return build(task, **{"causal": True, **options}).eval()
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
