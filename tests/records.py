@@ -14,6 +14,7 @@ from multistep_bench.training.record import (
     EvaluationSet,
     Header,
     Outcome,
+    Reading,
     TaskReference,
     line,
     record_path,
@@ -23,6 +24,10 @@ EVALUATIONS = 100
 BUDGET = 100_000  # an evaluation every thousand samples
 ITEMS = 1000
 CHANCE, SHORTCUT, CEILING = 0.1, 0.55, 0.95  # θ = 0.75
+LOSS_TASK: dict[str, Any] = {  # what `make_spec` takes as `task` for one scored by its loss; θ = 2
+    "levels": {"chance": 4.0, "shortcut": 3.0, "ceiling": 2.0},
+    "scoring": {"threshold_fraction": 1.0},
+}
 
 Counts = Sequence[int | None]
 
@@ -48,6 +53,15 @@ def jump(at: float) -> list[int]:
 def flat() -> list[int]:
     """Counts of a curve that never leaves the shortcut."""
     return [100] + [550] * EVALUATIONS
+
+
+def fall(at: float) -> list[int]:
+    """A loss on a `LOSS_TASK`, in thousandths of a nat, that rests on the shortcut and reaches θ as `jump` does.
+
+    It ends at 1.5, below the ceiling.
+    """
+    event = round(100 * at)
+    return [4000] + [3000 if index < event else 2000 if index == event else 1500 for index in range(1, EVALUATIONS + 1)]
 
 
 def task_card(**changes: Any) -> TaskCard:
@@ -109,11 +123,13 @@ def make_run(
     *,
     seeds: int | None = None,
     rates: Sequence[float] | None = None,
+    secondary: Mapping[str, Counts] | None = None,
     **spec: Any,
 ) -> Path:
     """A run folder with a record for each curve, by (rate index, seed index); returns the folder.
 
     seeds, rates: of the protocol, by default as many as the curves name; a cell without a curve is missing.
+    secondary:    by name the curve that every cell has of a secondary measurement.
     spec:         further arguments of `make_spec`.
     """
     rates = rates or [1e-3 * (1 + index) for index in range(1 + max(rate for rate, _ in curves))]
@@ -121,12 +137,21 @@ def make_run(
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(line(resolved))
     for (rate_index, seed_index), curve in curves.items():
-        write_record(folder, resolved, Cell(rate_index, seed_index), curve)
+        write_record(folder, resolved, Cell(rate_index, seed_index), curve, secondary)
     return folder
 
 
-def write_record(folder: Path, spec: RunSpec, cell: Cell, curve: Counts | Ended) -> Path:
-    """The finished record of one cell, an evaluation a grid point and a second; returns its path."""
+def write_record(
+    folder: Path,
+    spec: RunSpec,
+    cell: Cell,
+    curve: Counts | Ended,
+    secondary: Mapping[str, Counts] | None = None,
+) -> Path:
+    """The finished record of one cell, an evaluation a grid point and a second; returns its path.
+
+    curve, secondary: counts of right answers, or thousandths of a nat on a task scored by its loss.
+    """
     counts = curve.counts if isinstance(curve, Ended) else curve
     interval = spec.protocol.interval
     header = Header(
@@ -141,14 +166,27 @@ def write_record(folder: Path, spec: RunSpec, cell: Cell, curve: Counts | Ended)
             seed=cell.seed(spec.task.id, "init"),
         ),
         evaluation=EvaluationSet(items=ITEMS, sha256="0" * 64),
+        secondary=dict.fromkeys(secondary or {}, EvaluationSet(items=ITEMS, sha256="1" * 64)),
         engine="made by the tests",
         versions={"multistep_bench": "0"},
         hardware={},
         attempts=1,
     )
+    losses = spec.task.levels.measure == "loss"
+
+    def reading(count: int | None) -> dict[str, Any]:
+        return {
+            "correct": 0 if losses else count,
+            "loss": count / 1000 if losses and count is not None else 1.0,
+        }
+
     evaluations = [
         Evaluation(
-            samples=index * interval, correct=count, loss=1.0, train_loss=None if index == 0 else 1.0, seconds=index
+            samples=index * interval,
+            train_loss=None if index == 0 else 1.0,
+            seconds=index,
+            secondary={name: Reading(**reading(values[index])) for name, values in (secondary or {}).items()},
+            **reading(count),
         )
         for index, count in enumerate(counts)
     ]

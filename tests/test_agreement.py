@@ -76,6 +76,20 @@ def test_every_token_is_a_pointer_a_noun_a_verb_or_mask_and_the_seed_decides_the
     assert not torch.equal(task.verb_ids, other.verb_ids)
 
 
+def test_tokens_are_named_after_pointer_class_and_member() -> None:
+    task = agreement(2, 3, 2)
+    assert [task.token_name(token) for token in (0, 1, 14)] == ["m0", "m1", "[MASK]"]
+    assert [task.token_name(int(id)) for id in task.noun_ids.flatten()] == [
+        "n0.0",
+        "n0.1",
+        "n1.0",
+        "n1.1",
+        "n2.0",
+        "n2.1",
+    ]
+    assert task.token_name(int(task.verb_ids[2, 1])) == "v2.1"
+
+
 # --- what is masked and what is scored
 
 

@@ -115,3 +115,25 @@ def test_runs_of_one_model_are_told_apart_by_their_changes(tmp_path: Path) -> No
     deeper = records.make_run(tmp_path / "b", curves, changes={"model.depth": 4})
     other = records.make_run(tmp_path / "c", curves, model="other", changes={"model.depth": 4})
     assert run_labels(score([plain, deeper, other]).runs) == ["vit", "vit (model.depth=4)", "other"]
+
+
+def test_the_columns_of_a_task_scored_by_its_loss_say_so(tmp_path: Path) -> None:
+    losses = records.make_run(tmp_path / "loss", {(0, 0): records.fall(0.3)}, task=records.LOSS_TASK)
+    other = {**records.LOSS_TASK, "id": "accuracies-v1", "levels": {"chance": 0.1, "shortcut": 0.55, "ceiling": 0.95}}
+    accuracies = records.make_run(tmp_path / "accuracy", {(0, 0): records.flat()}, task=other)
+    text = printed(score([losses]))
+    assert "accuracy" not in text
+    lines = text.splitlines()
+    assert any(re.match("final loss +mean of the last five evaluations", line) for line in lines)
+    assert ["rate", "moments", "p", "S", "loss", "Eureka", "time"] in [line.split() for line in lines]
+    assert lines[row_of("1e-3", lines)].split()[:5] == ["1e-3", "1/1", "1.000", "0.700", "1.500"]
+    assert "levels: chance 4.000, shortcut 3.000, threshold 2.000, ceiling 2.000" in text
+    assert "final accuracy or loss" in printed(score([losses, accuracies]))
+
+
+def test_secondary_measurements_have_a_line_each(tmp_path: Path) -> None:
+    further = {"hop 1": [950] * 101, "[red]torn": [None] * 101}
+    text = printed(score([records.make_run(tmp_path / "run", {(0, 0): records.flat()}, secondary=further)]))
+    assert "hop 1: final accuracy 0.950, not scored" in text
+    assert "[red]torn: final accuracy –, not scored" in text
+    assert "not scored" not in printed(score([records.make_run(tmp_path / "other", {(0, 0): records.flat()})]))

@@ -80,6 +80,14 @@ def test_match_is_the_first_context_item_of_the_querys_class() -> None:
         assert int(batch.steps["match"][i]) == context.index(int(query))
 
 
+def test_items_stand_in_random_order() -> None:
+    """Any two of eight places hold the same class once in seven times where each class comes twice."""
+    classes = classes_of(draw(task(copies=2)))
+    for one, other in ((0, 1), (6, 7), (0, 7)):
+        equal = float((classes[:, one] == classes[:, other]).double().mean())
+        assert equal == pytest.approx(1 / 7, abs=four_errors(1 / 7))
+
+
 def test_the_query_is_a_new_draw_and_so_is_every_copy() -> None:
     items, _ = inputs(draw(task(copies=2)))
     gaps = torch.cdist(items, items) + 9 * torch.eye(items.shape[1])
@@ -145,7 +153,7 @@ def test_the_matching_item_says_nothing_before_it_is_compared_with_the_query() -
 def test_confusion_is_how_often_another_class_is_nearer() -> None:
     easy = GaussianEpisodes({"dimension": 63, "noise": 0.1}, id="easy-v1")
     assert easy.pairs * confusion(63, 0.1) < 1e-40
-    dimension, noise, n = 3, 0.4, 200_000
+    dimension, noise, n = 3, 1.0, 200_000
     mean, other_mean, *noises = torch.randn(5, n, dimension, generator=stream("confusion"))
     query, own, other = mean + noise * noises[0], mean + noise * noises[1], other_mean + noise * noises[2]
     wrong = float(((query - own).norm(dim=1) > (query - other).norm(dim=1)).double().mean())

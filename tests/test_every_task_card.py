@@ -81,7 +81,8 @@ README = card_folder("tasks") / "README.md"
 def test_the_readme_lists_every_card_with_its_levels() -> None:
     rows = [line.split("|") for line in README.read_text().splitlines() if line.startswith("| `") and "-v" in line]
     listed = {row[1].strip(" `"): [float(cell) for cell in row[3:6]] for row in rows}
-    assert listed == {task_id: list(load_task(task_id).levels.model_dump().values()) for task_id in TASKS}
+    levels = {task_id: load_task(task_id).levels.model_dump().values() for task_id in TASKS}
+    assert listed == {task_id: [round(level, 5) for level in values] for task_id, values in levels.items()}
 
 
 @pytest.mark.skipif(not README.is_file(), reason="cards are installed without their README")

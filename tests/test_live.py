@@ -182,3 +182,24 @@ def test_no_color_is_honoured(spec: RunSpec) -> None:
         console.print(render_run(run, 80))
         assert isinstance(console.file, io.StringIO)
         assert bool(colours.search(console.file.getvalue())) is expected
+
+
+def test_a_loss_is_called_so_and_full_blocks_are_at_its_ceiling() -> None:
+    spec = records.make_spec(task=records.LOSS_TASK)
+    run, curve = RunProgress(spec, FOLDER, {}, Clock()), [4.0, 3.0, 2.95, 2.5, 2.0, 1.0, 1.0]
+    for index, loss in enumerate(curve):
+        point = Evaluation(samples=index * 1000, correct=0, loss=loss, train_loss=None, seconds=index)
+        run.evaluated(Cell(0, 0), point, records.ITEMS)
+    line = sparkline(run.cells[Cell(0, 0)], spec, 100)
+    assert line.plain.startswith("▁▅▅▇███·")
+    assert [str(span.style) for span in line.spans[:7]] == ["blue"] * 3 + ["yellow"] + ["green"] * 3
+    assert any("★4.0k" in text for text in shown(run))
+    assert any("latest loss" in text for text in shown(run))
+    console = Console(file=io.StringIO(), width=80)
+    observer = PlainLines(console)
+    observer.begin(spec, FOLDER, {})
+    for index, loss in enumerate(records.fall(0.3)):
+        point = Evaluation(samples=index * 1000, correct=0, loss=loss / 1000, train_loss=None, seconds=index)
+        observer.evaluated(Cell(0, 0), point, records.ITEMS)
+    observer.ended(Cell(0, 0), DONE)
+    assert "Eureka-moment at 30,000 of 100,000 samples, final loss 1.500 (38 s)" in lines_of(console)[-1]

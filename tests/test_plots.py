@@ -11,6 +11,7 @@ import pytest
 import records
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures, plots
@@ -183,3 +184,20 @@ def test_the_legend_names_only_what_is_there(scored: Score, tmp_path: Path) -> N
     legend = plots.curve_legend(solved.runs)
     assert list(legend) == ["Eureka-moment"]
     assert all(isinstance(entry, Line2D) for entry in legend.values())
+
+
+def test_a_loss_has_an_axis_of_its_own_that_shows_all_of_its_curve(tmp_path: Path) -> None:
+    run = read_run(records.make_run(tmp_path / "run", {(0, 0): records.fall(0.3)}, task=records.LOSS_TASK))
+    scored = score([run])
+    with figures.style():
+        axes = figures.new_figure(3, 2).subplots()
+        plots.draw_curves(axes, run, scored.runs[0], 0)
+    assert axes.get_ylim() == pytest.approx((0, 1.08 * 4))
+    named = {text.get_text(): float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation)}
+    assert list(named) == ["threshold", "ceiling", "shortcut", "chance"]
+    assert sorted(named.values()) == list(named.values()), "names stand in the order of their levels"
+    (star,) = [line for line in axes.lines if line.get_marker() == "*"]
+    assert np.array(star.get_data()).tolist() == [[30_000], [2.0]]
+    svg = plots.plot_curves([run], scored, tmp_path / "curves.svg").read_text()
+    assert "cross-entropy (nats)" in svg
+    assert "accuracy" not in svg

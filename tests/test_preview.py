@@ -1,6 +1,7 @@
-"""The picture of a task's samples shows the pixels, the targets and the steps that the generator drew."""
+"""The picture of a task's samples shows the pixels or tokens, the targets and the steps that the generator drew."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from multistep_bench.batch import Batch, TaskInfo
+from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import Generator, Split
 from multistep_bench.generators.task import make_task
 from multistep_bench.reporting.preview import caption, preview
+from multistep_bench.reporting.preview_sequences import GAP, WIDTH, draw_episodes, draw_tokens, lines_of_boxes
 from multistep_bench.strict import Strict
 
 TASK = "two_step_digits-v1"
@@ -90,13 +93,77 @@ def test_every_seed_draws_other_samples(tmp_path: Path) -> None:
     assert drawn[0] == drawn[2] != drawn[1]
 
 
-def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
-    class Tokens(Squares):
-        def describe(self) -> TaskInfo:
-            return replace(super().describe(), kind="tokens")
+def texts(figure: Figure) -> dict[str, list[tuple[float, float]]]:
+    """Where each text of a sequence's picture stands: left or middle, and height, in inches."""
+    places: dict[str, list[tuple[float, float]]] = {}
+    for text in figure.axes[0].texts:
+        places.setdefault(text.get_text(), []).append(text.get_position())
+    return places
 
-    with pytest.raises(BenchError, match=r"tokens-v1 has tokens samples"):
-        preview(Tokens({}, id="tokens-v1"), tmp_path / "samples.png")
+
+def test_tokens_stand_in_boxes_under_their_regions_and_over_their_targets() -> None:
+    inputs, targets = torch.tensor([[10, 11, 12]]), torch.tensor([[IGNORED, 13, 14]])
+    batch = Batch(inputs, targets, {"first_state": torch.tensor([5]), "none": torch.tensor([IGNORED])})
+    names = {10: "ten", 11: "eleven", 12: "twelve", 13: "thirteen", 14: "fourteen"}
+    shown = texts(draw_tokens(batch, {"low": (0, 0, 1, 2), "the_last": (0, 2, 1, 1)}, names.__getitem__, "title"))
+    assert {"title", "low", "the last", "first state = 5, none = –"} <= shown.keys()
+    row = [shown[name][0] for name in ("ten", "eleven", "twelve")]
+    assert [x for x, _ in row] == sorted({x for x, _ in row})  # from left to right
+    assert len({y for _, y in row}) == 1
+    for token, target in (("eleven", "thirteen"), ("twelve", "fourteen")):
+        assert shown[target][0][0] == shown[token][0][0]
+        assert shown[target][0][1] < shown[token][0][1]
+    assert shown["low"][0][0] < shown["ten"][0][0]
+    assert shown["eleven"][0][0] < shown["the last"][0][0] < shown["twelve"][0][0]
+    assert shown["the last"][0][1] > shown["twelve"][0][1]
+
+
+def test_a_tasks_one_answer_stands_under_its_last_token_and_its_tokens_have_names() -> None:
+    task = make_task("lookup-v1")
+    batch = task.sample(1, split="eval", rng=torch.Generator().manual_seed(0))
+    shown = texts(draw_tokens(batch, task.info.layout, task.token_name, "title"))
+    assert isinstance(batch.inputs, torch.Tensor)
+    answer, start = (str(int(tensor)) for tensor in (batch.targets[0], batch.inputs[0, -1]))
+    assert shown[answer][-1][0] == shown[start][-1][0]
+    assert "h=2" in shown
+
+
+def test_a_long_sequence_is_broken_into_lines_that_fit_the_page() -> None:
+    lines = lines_of_boxes(range(100), [IGNORED] * 100, {"context": (0, 0, 1, 100)}, lambda token: "a" * (token % 30))
+    assert [box.position for line in lines for box in line] == list(range(100))
+    assert len(lines) > 5
+    for line, following in pairwise(lines):
+        end = line[-1].left + line[-1].width
+        assert line[0].left == GAP
+        assert end <= WIDTH - GAP < end + following[0].width
+    for box, after in pairwise(lines[1]):
+        assert after.left == pytest.approx(box.left + box.width)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 5, 5), (3, 5, 5)], ids=["vectors", "grey", "colour"])
+def test_an_episode_shows_every_item_over_its_label_and_the_query_over_its_target(shape: tuple[int, ...]) -> None:
+    items = torch.arange(3.0).view(1, 3, *[1] * len(shape)).expand(1, 3, *shape) / 2
+    batch = Batch({"items": items, "labels": torch.tensor([[7, 8]])}, torch.tensor([8]), {"match": torch.tensor([1])})
+    figure = draw_episodes(batch, lambda label: f"label {label}", "title")
+    shown, images = texts(figure), figure.axes[0].images
+    assert [float(np.asarray(image.get_array()).mean()) for image in images] == [0.0, 0.5, 1.0]
+    for image, answer in zip(images, ["label 7", "label 8", "→ label 8"], strict=True):
+        left, right, bottom, _ = image.get_extent()
+        assert shown[answer][0][0] == pytest.approx((left + right) / 2)
+        assert shown[answer][0][1] < bottom
+    assert "match = 1" in shown
+    frames = [patch for patch in figure.axes[0].patches if patch.get_linewidth() > 1]
+    assert [frame.get_x() for frame in frames] == [images[-1].get_extent()[0]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("task_id", ["lookup-v1", "markov-v1", "icl_gaussian-v1"])
+def test_sequences_are_drawn_the_same_every_time(task_id: str, tmp_path: Path) -> None:
+    task = make_task(task_id)
+    first, again = (preview(task, tmp_path / name, n=3).read_bytes() for name in ("first.png", "again.png"))
+    assert first == again
+
+
+def test_no_samples_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="0 samples"):
         preview(Squares({}, id="squares-v1"), tmp_path / "samples.png", n=0)
     with pytest.raises(BenchError, match=r"'samples.gif'; end the name in .png"):

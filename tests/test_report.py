@@ -117,7 +117,7 @@ def test_the_page_loads_without_an_error_or_an_outside_request(page: Page, repor
 def test_the_page_shows_every_section_score_and_cell(page: Page, runs: list[Run]) -> None:
     assert texts(page, "h2") == [
         "Summary",
-        "Accuracy curves",
+        "Curves",
         "Survival",
         "By learning rate",
         "Other thresholds",
@@ -192,3 +192,26 @@ def luminance(colour: list[int]) -> float:
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_report_of_a_task_scored_by_its_loss_speaks_of_no_accuracy(tmp_path: Path) -> None:
+    run = read_run(records.make_run(tmp_path / "run", {(0, 0): records.fall(0.3)}, task=records.LOSS_TASK))
+    page = write_report([run], score([run]), tmp_path / "report.html").read_text()
+    assert "ccuracy" not in re.sub("final_accuracy", "", page)
+    assert page.count("final loss") >= 5
+    assert "Loss over training samples" in page
+    assert "seed 0, Eureka-moment at 30,000, final loss 1.500" in page
+
+
+def test_secondary_measurements_have_a_figure_each(tmp_path: Path) -> None:
+    curves = {(0, 0): records.flat(), (1, 0): records.flat()}
+    further = {"hop 1": [950] * 101, "<b>hop 2": [550] * 101}
+    run = read_run(records.make_run(tmp_path / "run", curves, secondary=further))
+    page = write_report([run], score([run]), tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in ("hop 1", "&lt;b&gt;hop 2"):
+        assert f'aria-label="Accuracy curves of vit, steps-v1 quick, {name}"' in page
+    assert "<b>" not in page
+    assert page.count("not scored") == 1
+    assert re.findall(r"</i>(rate [\de-]+)<", page) == ["rate 1e-3", "rate 2e-3"]
+    plain = read_run(records.make_run(tmp_path / "plain", curves))
+    assert "not scored" not in write_report([plain], score([plain]), tmp_path / "plain.html").read_text()

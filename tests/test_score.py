@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from records import BUDGET, Counts, Ended, flat, jump, make_run, make_spec, write_record
+from records import BUDGET, LOSS_TASK, Counts, Ended, fall, flat, jump, make_run, make_spec, write_record
 
 from multistep_bench.errors import RunError
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.score import Score, score
-from multistep_bench.scoring.statistics import mean_interval, wilson
+from multistep_bench.scoring.statistics import Interval, mean_interval, wilson
 from multistep_bench.training.cells import Cell
 from multistep_bench.training.record import read_run, record_path
 
@@ -348,3 +348,50 @@ def test_scores_are_reproducible(tmp_path: Path) -> None:
     first = score([folder])
     assert isinstance(first, Score)
     assert first == score([folder])
+
+
+def test_secondary_measurements_end_in_the_mean_of_their_last_five_readings_and_score_nothing(tmp_path: Path) -> None:
+    curves: dict[tuple[int, int], Counts | Ended] = {
+        (0, 0): jump(0.3),
+        (0, 1): flat(),
+        (0, 2): Ended("diverged", [100, 300]),
+    }
+    further = {"easy": [0] * 96 + [800, 900, 1000, 1000, 1000], "torn": [500] * 100 + [None]}
+    with_them = score_run(make_run(tmp_path / "with", curves, seeds=4, secondary=further))
+    without = score_run(make_run(tmp_path / "without", curves, seeds=4))
+    assert [cell.secondary for cell in with_them.cells] == [
+        {"easy": pytest.approx(0.94), "torn": None},
+        {"easy": pytest.approx(0.94), "torn": None},
+        {"easy": None, "torn": None},
+        {},
+    ]
+    assert with_them.secondary == {"easy": pytest.approx(0.94), "torn": None}
+    assert without.secondary == {}
+    assert with_them.grid == without.grid
+
+
+def test_secondary_measurements_are_averaged_over_the_cells(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {(0, 0): flat()}, seeds=3, secondary={"hop 1": [200] * 101})
+    for seed, count in ((1, 300), (2, 700)):
+        write_record(run, read_run(run).spec, Cell(0, seed), flat(), {"hop 1": [count] * 101})
+    assert score_run(run).secondary == {"hop 1": pytest.approx(0.4)}
+
+
+def test_secondary_measurements_of_a_task_scored_by_its_loss_are_losses(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {(0, 0): fall(0.3)}, secondary={"words": fall(0.5)}, task=LOSS_TASK)
+    assert score_run(run).secondary == {"words": 1.5}
+
+
+def test_the_final_loss_is_not_cut_to_the_range_of_accuracies(tmp_path: Path) -> None:
+    curves = {(0, seed): fall(0.3) for seed in range(2)} | {
+        (0, 2): [4000] * 101,
+        (1, 0): [4000] * 95 + [9000] * 6,
+    }
+    scored = score_run(make_run(tmp_path / "run", curves, seeds=3, task=LOSS_TASK))
+    first, second = (rate.final_accuracy for rate in scored.by_rate)
+    assert first.estimate == pytest.approx((1.5 + 1.5 + 4) / 3)
+    assert 0 <= first.low < first.estimate < first.high <= 4
+    assert second.estimate == pytest.approx((9 + 4 + 4) / 3)
+    assert second.high <= 9
+    lone = score_run(make_run(tmp_path / "lone", {(0, 0): fall(0.3)}, task=LOSS_TASK))
+    assert lone.grid.final_accuracy == Interval(1.5, 0.0, 4.0), "one run bounds nothing: the interval reaches chance"

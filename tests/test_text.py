@@ -31,8 +31,10 @@ def test_wikitext_trains_on_60_articles_and_holds_out_62_others() -> None:
         source = wikitext2_small(DATA, download=False)
     except DataMissing as error:
         pytest.skip(str(error))
-    titles = [[line for line in read(part).split("\n") if text.BORDERS[0].match(line.encode())] for part in
-              (source.train, source.eval)]
+    titles = [
+        [line for line in read(part).split("\n") if text.BORDERS[0].match(line.encode())]
+        for part in (source.train, source.eval)
+    ]
     assert [len(each) for each in titles] == [60, 62]
     assert titles[0][0] == " = Homarus gammarus = "
     assert titles[1][0] == " = Robert <unk> = "
@@ -120,7 +122,7 @@ def test_a_wrongly_encoded_byte_is_named_by_its_place(tmp_path: Path, monkeypatc
         monkeypatch.setattr(text, "PIECE_BYTES", piece_bytes)
         source = text_file(path)
         with pytest.raises(DataError, match=r"mine\.txt is not UTF-8: byte 299 is 0xfc .*; save it as UTF-8"):
-            read(source.train), read(source.eval)
+            _ = read(source.train) + read(source.eval)
 
 
 def test_too_long_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +131,9 @@ def test_too_long_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         text_file(written(tmp_path / "mine.txt", "abcd\nefgh\n"))
 
 
-@pytest.mark.parametrize("content", ["äöü€😀" * 20, "ab cd\nefg " * 30, "a" * 50, "€"], ids=["no spaces", "words", "a", "€"])
+@pytest.mark.parametrize(
+    "content", ["äöü€😀" * 20, "ab cd\nefg " * 30, "a" * 50, "€"], ids=["no spaces", "words", "a", "€"]
+)
 @pytest.mark.parametrize("piece_bytes", [4, 5, 7, 64])
 def test_pieces_join_to_the_text_and_are_cut_at_white_space(
     monkeypatch: pytest.MonkeyPatch, content: str, piece_bytes: int

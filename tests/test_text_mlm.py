@@ -58,7 +58,7 @@ def test_what_is_visible_is_a_window_of_the_splits_own_text(small: TextMLM, spli
         assert {tuple(window) for window in windows.tolist()} <= windows_of_ring
         assert batch.steps == {}
     else:
-        assert torch.equal(selected, batch.inputs == small.vocabulary), "only what shows [MASK] is scored"
+        assert torch.equal(selected, batch.inputs == small.vocabulary.size), "only what shows [MASK] is scored"
 
 
 def test_every_token_of_the_ring_comes_up_equally_often_at_every_position(tmp_path: Path) -> None:
@@ -77,12 +77,12 @@ def test_rates_of_selecting_and_masking(small: TextMLM) -> None:
     held_out = small.sample(N, split="eval", rng=stream("rates"))
     assert isinstance(train.inputs, torch.Tensor)
     n = N * 8
-    for share, rate in (
-        ((train.targets != IGNORED).double().mean(), 0.15),
-        ((train.inputs == small.vocabulary).double().mean(), 0.12),
-        ((held_out.targets != IGNORED).double().mean(), 0.12),
+    for happens, rate in (
+        (train.targets != IGNORED, 0.15),
+        (train.inputs == small.vocabulary.size, 0.12),
+        (held_out.targets != IGNORED, 0.12),
     ):
-        assert float(share) == pytest.approx(rate, abs=4 * (rate * (1 - rate) / n) ** 0.5)
+        assert float(happens.double().mean()) == pytest.approx(rate, abs=4 * (rate * (1 - rate) / n) ** 0.5)
 
 
 # --- levels
@@ -136,12 +136,12 @@ def test_readers_of_real_text_land_on_its_levels() -> None:
     batch = task.sample(N, split="eval", rng=stream("readers"))
     ring = task.tokens("eval").long()
     start = torch.randint(len(ring), (N, 1), generator=stream("readers"))  # the first thing that a batch draws
-    window = ring[(start + torch.arange(64)) % len(ring)]
+    window = ring[(start + torch.arange(32)) % len(ring)]
     scored = batch.targets != IGNORED
     assert torch.equal(window[scored], batch.targets[scored])
     scored[:, 0] = False
     left, right = (each[scored].numpy().copy() for each in (window.roll(1, 1), window))
-    counts = ngram.pair_counts(task.tokens("train"), task.vocabulary)
+    counts = ngram.pair_counts(task.tokens("train"), task.vocabulary.size)
     for level, probabilities in (
         (levels.shortcut, ngram.unigram_probabilities(counts)[right]),
         (levels.ceiling, ngram.bigram_probabilities(counts, left, right)),
@@ -154,7 +154,7 @@ def test_readers_of_real_text_land_on_its_levels() -> None:
 def test_other_vocabularies_have_levels_of_their_own(vocabulary: str) -> None:
     task = wikitext(vocabulary=vocabulary, vocabulary_size=1000)
     levels = task.levels()
-    assert task.info.num_classes == task.vocabulary == 1000
+    assert task.info.num_classes == task.vocabulary.size == 1000
     assert levels.chance == pytest.approx(math.log(1000))
     assert levels.shortcut is not None
     assert levels.chance > levels.shortcut > levels.ceiling
@@ -163,14 +163,26 @@ def test_other_vocabularies_have_levels_of_their_own(vocabulary: str) -> None:
 # --- what is refused
 
 
+def test_tokens_have_names(small: TextMLM, tmp_path: Path) -> None:
+    assert [small.token_name(token) for token in range(13)] == [*"0123456789", "⏎", "<unk>", "[MASK]"]
+    words = task_on(tmp_path, "a b b\n" * 50, vocabulary="words")
+    assert [words.token_name(token) for token in range(4)] == ["<unk>", "b", "a", "[MASK]"]
+
+
 def test_too_short_a_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the eval part of .*mine\.txt has 3 tokens, too few for a sequence of 8"):
         task_on(tmp_path, "0123456789\n" * 2 + "ab\n")
 
 
-def test_an_unknown_vocabulary_and_too_large_a_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match="'vocabulary'.*got 'syllables'.*|'vocabulary_size'"):
-        task_on(tmp_path, "a\nb\n", vocabulary="syllables", vocabulary_size=10_000)
+def test_a_text_whose_parts_are_unlike_has_no_levels(small: TextMLM) -> None:
+    with pytest.raises(DataError, match=r"mine\.txt the losses of guessing, 2\.\d{3}, .* do not fall"):
+        small.levels()
+
+
+@pytest.mark.parametrize(("parameter", "value"), [("vocabulary", "syllables"), ("vocabulary_size", 8193)])
+def test_an_unknown_vocabulary_and_too_large_a_one_are_refused(tmp_path: Path, parameter: str, value: object) -> None:
+    with pytest.raises(CardError, match=rf"'{parameter}'.*got '?{value}"):
+        task_on(tmp_path, "a\nb\n", **{parameter: value})
 
 
 def test_a_text_takes_two_bytes_a_token(tmp_path: Path) -> None:

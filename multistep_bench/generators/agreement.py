@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from pydantic import Field
 from scipy import stats
@@ -14,7 +15,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Generator, Split
-from multistep_bench.generators.masking import SELECTED, corrupt, select, targets_at
+from multistep_bench.generators.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
 from multistep_bench.generators.n_step import expected_largest_count
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
@@ -30,7 +31,7 @@ class AgreementParameters(Strict):
     seed:    of the permutations that hide which noun and which verb ids belong together.
     """
 
-    nouns: int = Field(default=8, ge=2, le=64)
+    nouns: int = Field(default=4, ge=2, le=64)
     classes: int = Field(default=8, ge=2, le=64)
     members: int = Field(default=4, ge=1, le=64)
     seed: int = Field(default=0, ge=0)
@@ -38,10 +39,10 @@ class AgreementParameters(Strict):
 
 @register_generator("agreement")
 class Agreement(Generator):
-    """Sentences [m, n₁ … n_N, v]: the verb v is of the class of noun n_r, where r is what the pointer m says.
+    """Sentences [m, n₀ … n_{N−1}, v]: the verb v is of the class of noun n_r, where r is what the pointer m says.
 
-        m   n₁  n₂  n₃  n₄   v              classes of the nouns: 2, 0, 2, 1
-        3   c₁  a₂  c₄  b₁  [MASK]    →     pointer = 3, class = 2: one of the verbs of class 2
+        m    n₀    n₁    n₂    n₃    v
+        m2   n2.1  n0.2  n5.3  n1.1  [MASK]   →  n₂ is of class 5, so the verb is v5.0, v5.1, v5.2 or v5.3
 
     Every noun slot has a uniform class and a uniform member of it; the verb is a uniform member of its class. Tokens
     0 … N − 1 are the pointers, then come K·M nouns and K·M verbs, each permuted once; [MASK] is the last token.
@@ -51,7 +52,7 @@ class Agreement(Generator):
     answer is right where the kind of token with the highest total probability is that of the target: the kinds are
     each pointer, each class of nouns and each class of verbs. Secondary "all masked": sentences masked as in training,
     scored at every position that shows [MASK].
-    Steps: "pointer", r − 1, and "class", that of noun r and of the verb.
+    Steps: "pointer", r, and "class", that of noun r and of the verb.
     """
 
     Parameters = AgreementParameters
@@ -122,11 +123,11 @@ class Agreement(Generator):
 
     def describe(self) -> TaskInfo:
         n = self.parameters.nouns
-        layout = {"pointer": (0, 0, 1, 1)} | {f"noun_{i}": (0, i, 1, 1) for i in range(1, n + 1)}
+        layout = {"pointer": (0, 0, 1, 1)} | {f"noun_{i}": (0, 1 + i, 1, 1) for i in range(n)}
         return TaskInfo(
             id=self.id,
-            observation_space=gymnasium.spaces.Box(0, self.vocabulary, (n + 2,), "int64"),
-            target_space=gymnasium.spaces.Box(IGNORED, self.vocabulary - 1, (n + 2,), "int64"),
+            observation_space=gymnasium.spaces.Box(0, self.vocabulary, (n + 2,), np.int64),
+            target_space=gymnasium.spaces.Box(IGNORED, self.vocabulary - 1, (n + 2,), np.int64),
             num_classes=self.vocabulary,
             kind="tokens",
             layout=layout | {"verb": (0, n + 1, 1, 1)},
@@ -134,6 +135,16 @@ class Agreement(Generator):
             steps=("pointer", "class"),
             **self.levels().model_dump(),
         )
+
+    def token_name(self, token: int) -> str:
+        """A pointer as "m2", a noun as "n2.1" and a verb as "v2.1", by class and member; all are counted from 0."""
+        p = self.parameters
+        if token < p.nouns:
+            return f"m{token}"
+        for letter, ids in (("n", self.noun_ids), ("v", self.verb_ids)):
+            for kind, member in (ids == token).nonzero().tolist():
+                return f"{letter}{kind}.{member}"
+        return MASK_NAME
 
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         sentences, steps = self._sentences(n, rng)

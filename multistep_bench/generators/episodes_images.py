@@ -27,17 +27,19 @@ class ImageEpisodeParameters(Strict):
     """source: name of an image source whose two splits hold different classes.
     pixels: height and width of an item; source images of another size are resized bilinearly.
     shots, ways: context items of each class, and classes.
+    labels: L, at least `ways`, which is the default; distinct ones are dealt anew to the classes of every episode.
     symmetries: every class of the source is eight, one for each rotation and mirror image.
-    fixed_labels: off, the labels 0 … ways − 1 are dealt anew to the classes of every episode. On, every training class
-    keeps its own label, and training episodes are those of Chan et al.: with probability `bursty` the context holds
-    shots − 1 items of each of `ways` classes and `ways` random items, and the query is of one of these classes; else
-    all items are random. Classes are drawn with frequencies 1 / rank^`zipf`, their ranks by `seed`.
+    fixed_labels: every training class keeps its own label, evaluation deals the first `ways` of them, and training
+    episodes are those of Chan et al.: with probability `bursty` the context holds shots − 1 items of each of `ways`
+    classes and `ways` random items, and the query is of one of these classes; else all items are random. Classes are
+    drawn with frequencies 1 / rank^`zipf`, their ranks by `seed`.
     """
 
     source: str = "characters"
     pixels: int = Field(default=28, ge=4)
     shots: int = Field(default=4, ge=1)
     ways: int = Field(default=2, ge=2)
+    labels: int | None = Field(default=None, ge=2)
     symmetries: bool = True
     fixed_labels: bool = False
     bursty: float = Field(default=1.0, ge=0, le=1)
@@ -48,6 +50,11 @@ class ImageEpisodeParameters(Strict):
     def _consistent(self) -> "ImageEpisodeParameters":
         if not self.fixed_labels and (self.bursty, self.zipf, self.seed) != (1, 0, 0):
             raise ValueError("bursty, zipf and seed shape episodes of fixed labels; set fixed_labels = true with them")
+        if self.labels is not None and (self.fixed_labels or self.labels < self.ways):
+            raise ValueError(
+                f"labels {self.labels} cannot be dealt to {self.ways} classes that differ in label; give as many or"
+                " more, or none with fixed_labels = true, where there is one label a class"
+            )
         if self.fixed_labels and self.shots < 2:
             raise ValueError(f"shots {self.shots}: a bursty context shows shots − 1 items of a class; give 2 or more")
         return self
@@ -81,7 +88,7 @@ class ImageEpisodes(EpisodeTask):
         counts = {split: pool.on(torch.device("cpu")).counts for split, pool in self.pools.items()}
         self.drawings = {split: int(each.min()) for split, each in counts.items()}
         self.characters = {split: uniform_classes(len(each)) for split, each in counts.items()}
-        self.num_labels = p.ways
+        self.dealt = self.num_labels = p.labels or p.ways
         if p.fixed_labels:
             self.drawings["train"] -= HELD_OUT
             self.num_labels = len(self.characters["train"].weights) * self.symmetries
@@ -127,7 +134,7 @@ class ImageEpisodes(EpisodeTask):
         slots = arranged(n, self.ways, self.parameters.shots, rng)  # n, pairs + 1
         characters = self.characters[split].distinct(n, self.ways, rng)
         classes = characters * self.symmetries + integers(self.symmetries, n, self.ways, rng=rng)
-        labels = shuffled(n, self.ways, rng)
+        labels = shuffled(n, self.dealt, rng)
         return self._episodes(split, classes.gather(1, slots), labels.gather(1, slots), rng)
 
     def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:

@@ -22,7 +22,7 @@ class LookupParameters(Strict):
     hops: the longest chain; evaluation asks for chains of this length, training for 1 to `hops` hops.
     """
 
-    pairs: int = Field(default=4, ge=3)
+    pairs: int = Field(default=5, ge=3)
     symbols: int = Field(default=16, ge=3)
     hops: int = Field(default=2, ge=2)
 
@@ -43,7 +43,7 @@ class Lookup(Generator):
     """N shuffled pairs k → f(k), a number of hops h, and a start; the answer is f(f(… f(start))), h times.
 
         pairs            h  start
-        7 2 5 9 2 5 9 7  h2   7      2 → 5 after 7 → 2, so the answer, read at the last token, is 5
+        7 2 5 9 2 5 9 7  h=2  7      7 → 2, then 2 → 5, so the answer, read at the last token, is 5
 
     The pairs form one cycle, uniform among those of N distinct symbols out of V. Tokens 0 … V − 1 are the symbols,
     token V + h − 1 says h. Training asks for 1 … `hops` hops, each as often, evaluation for `hops`.
@@ -62,7 +62,7 @@ class Lookup(Generator):
         N − 1 symbols: whoever does not read the pairs can be right no more often. (Any symbol of the context is right
         with probability 1/N.) A model that looks up the start once but cannot go on knows that f(start) is not the
         answer and reaches 1/(N − 2); one that rules out f⁻¹(start) too, while h < N − 1, reaches 1/(N − 3). With N = 4
-        that is the answer to h = 2, found by elimination without a chain; from N = 5 on it stays below the threshold.
+        that is the answer to h = 2, found by elimination without a chain; from N = 5 on it is below the threshold.
         """
         p = self.parameters
         return Levels(chance=1 / p.symbols, shortcut=1 / (p.pairs - 1), ceiling=1.0)

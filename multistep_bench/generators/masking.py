@@ -7,6 +7,7 @@ import torch
 
 from multistep_bench.batch import IGNORED
 
+MASK_NAME = "[MASK]"
 SELECTED = 0.15  # of all positions
 SHOW_MASK = 0.8  # of the selected positions: these show [MASK]
 SHOW_RANDOM = 0.1  # of the selected positions: these show a uniform ordinary token; the rest shows its own

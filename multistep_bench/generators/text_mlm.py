@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import gymnasium
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.errors import DataError
 from multistep_bench.generators.base import Generator, Split
-from multistep_bench.generators.masking import SELECTED, corrupt, select, targets_at
+from multistep_bench.generators.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
 from multistep_bench.generators.ngram import cross_entropies
 from multistep_bench.registry import register_generator
 from multistep_bench.sources.text import TextPart, open_text
@@ -30,7 +31,7 @@ class TextMLMParameters(Strict):
     text: str = "wikitext2_small"
     vocabulary: Literal["characters", "words", "bpe"] = "characters"
     vocabulary_size: int = Field(default=MAX_VOCABULARY, ge=257, le=MAX_VOCABULARY)
-    length: int = Field(default=64, ge=2, le=4096)
+    length: int = Field(default=32, ge=2, le=4096)
 
 
 @register_generator("text_mlm")
@@ -52,12 +53,11 @@ class TextMLM(Generator):
         super().__init__(parameters, **settings)
         p = self.parameters
         source = open_text(p.text, self.data_root)
-        vocabulary = VOCABULARIES[p.vocabulary](source.train.pieces(), p.vocabulary_size)
-        self.vocabulary = vocabulary.size
-        self._tokens = {("train", "cpu"): self._encoded(vocabulary, source.train, "train")}
-        self._tokens["eval", "cpu"] = self._encoded(vocabulary, source.eval, "eval")
+        self.vocabulary: Vocabulary = VOCABULARIES[p.vocabulary](source.train.pieces(), p.vocabulary_size)
+        self._tokens = {("train", "cpu"): self._encoded(source.train, "train")}
+        self._tokens["eval", "cpu"] = self._encoded(source.eval, "eval")
         self.probabilities = torch.full((p.length,), SELECTED, dtype=torch.float64)
-        self.unigram, self.bigram = cross_entropies(self.tokens("train"), self.tokens("eval"), self.vocabulary)
+        self.unigram, self.bigram = cross_entropies(self.tokens("train"), self.tokens("eval"), self.vocabulary.size)
 
     def tokens(self, split: Split, device: torch.device | str = "cpu") -> torch.Tensor:
         """The part of the text, [N] int16; copied to a device once."""
@@ -72,21 +72,32 @@ class TextMLM(Generator):
         chance = log V. shortcut = that of the unigram reader, ceiling = that of the bigram reader: frequencies counted
         in the training text and smoothed (see `ngram`), the mean taken over the whole held-out text. The bigram reader
         is shown the true left neighbour. It is a reference and no limit: a model that reads both sides may go below.
+        Raises `DataError` where the two parts of a text are so short or unlike that the levels do not fall.
         """
-        return Levels(chance=math.log(self.vocabulary), shortcut=self.unigram, ceiling=self.bigram)
+        chance = math.log(self.vocabulary.size)
+        if not chance >= self.unigram > self.bigram:
+            raise DataError(
+                f"on the held-out part of {self.parameters.text} the losses of guessing, {chance:.3f}, of the unigram"
+                f" reader, {self.unigram:.3f}, and of the bigram reader, {self.bigram:.3f}, do not fall, which leaves"
+                " nothing to score; give a longer text, or one that ends as it begins"
+            )
+        return Levels(chance=chance, shortcut=self.unigram, ceiling=self.bigram)
 
     def most_frequent(self) -> float:
         """The accuracy of always naming the most frequent token of the training text."""
         token = self.tokens("train").long().bincount().argmax()
         return float((self.tokens("eval") == token).double().mean())
 
+    def token_name(self, token: int) -> str:
+        return self.vocabulary.token(token) if token < self.vocabulary.size else MASK_NAME
+
     def describe(self) -> TaskInfo:
         length = self.parameters.length
         return TaskInfo(
             id=self.id,
-            observation_space=gymnasium.spaces.Box(0, self.vocabulary, (length,), "int64"),
-            target_space=gymnasium.spaces.Box(IGNORED, self.vocabulary - 1, (length,), "int64"),
-            num_classes=self.vocabulary,
+            observation_space=gymnasium.spaces.Box(0, self.vocabulary.size, (length,), np.int64),
+            target_space=gymnasium.spaces.Box(IGNORED, self.vocabulary.size - 1, (length,), np.int64),
+            num_classes=self.vocabulary.size,
             kind="tokens",
             layout={"text": (0, 0, 1, length)},
             size=self.size,
@@ -100,15 +111,15 @@ class TextMLM(Generator):
         place = start + torch.arange(self.parameters.length, device=rng.device)
         windows = text[place % len(text)].long()  # B, T
         selected = select(n, self.probabilities, rng)
-        inputs = corrupt(windows, selected, self.vocabulary, rng)
-        scored = selected if split == "train" else inputs == self.vocabulary
+        inputs = corrupt(windows, selected, self.vocabulary.size, rng)
+        scored = selected if split == "train" else inputs == self.vocabulary.size
         return Batch(inputs, targets_at(windows, scored), {})
 
-    def _encoded(self, vocabulary: Vocabulary, part: TextPart, split: Split) -> torch.Tensor:
+    def _encoded(self, part: TextPart, split: Split) -> torch.Tensor:
         """The tokens of a part, [N] int16. The memory asked for is one token a byte; what is not filled is not used."""
         tokens, count = torch.empty(len(part), dtype=torch.int16), 0
         for piece in part.pieces():
-            encoded = torch.from_numpy(vocabulary.encode(piece))
+            encoded = torch.from_numpy(self.vocabulary.encode(piece))
             tokens[count : count + len(encoded)] = encoded
             count += len(encoded)
         if count < self.parameters.length:

@@ -199,7 +199,9 @@ def _embedding(info: TaskInfo, width: int, embedder_width: int) -> tuple[nn.Modu
 
 def _item_embedding(shape: tuple[int, ...], width: int, embedder_width: int) -> nn.Module:
     if len(shape) == 1:
-        return nn.Linear(shape[0], width)
+        linear = nn.Linear(shape[0], width)
+        nn.init.normal_(linear.weight)  # as embeddings; smaller weights forget the vectors during a plateau
+        return linear
     channels, *sides = shape
     norm = partial(nn.GroupNorm, 1)
     return resnet(channels, width, 1, embedder_width, small_image=max(sides) <= SMALL_IMAGE // 2, norm=norm)

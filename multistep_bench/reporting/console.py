@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep_bench.reporting.labels import number, rate_label, short_count, task_label
+from multistep_bench.reporting.labels import measured, number, rate_label, short_count, task_label
 from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.compare import Comparison, SetComparison
@@ -20,16 +20,16 @@ COLUMNS = (
     "Eureka-\nmoments",
     "probability\np",
     "speed\nS",
-    "final\naccuracy",
+    "final\n{measured}",
     "given\nEureka",
     "median\ntime",
 )
 MEANINGS = {
-    "Eureka-moment": "accuracy at the threshold, confirmed by the next evaluations",
+    "Eureka-moment": "{measured} at the threshold, confirmed by the next evaluations",
     "p": "share of runs with a Eureka-moment by the budget",
     "S": "mean of 1 − time/budget over runs, 0 without a Eureka-moment",
-    "final accuracy": "mean of the last five evaluations",
-    "given Eureka": "final accuracy of the runs with a Eureka-moment",
+    "final {measured}": "mean of the last five evaluations",
+    "given Eureka": "final {measured} of the runs with a Eureka-moment",
     "median time": "samples by which half of the runs had their Eureka-moment",
     "grid": "all cells",
     "tuned": "each seed at the learning rate that is best on the other seeds",
@@ -46,8 +46,9 @@ def make_observer(console: Console) -> LiveTable | PlainLines:
 def print_score(console: Console, score: Score) -> None:
     """What the columns mean, a table a run, then Q of each model: what matters most ends up above the prompt."""
     meanings = Table.grid(padding=(0, 2, 0, 0))
+    shown = measured(run.spec for run in score.runs)
     for name, meaning in MEANINGS.items():
-        meanings.add_row(name, meaning, style="dim")
+        meanings.add_row(name.format(measured=shown), meaning.format(measured=shown), style="dim")
     console.print(meanings)
     for run in score.runs:
         console.print()
@@ -73,7 +74,7 @@ def _table(run: RunScore) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("learning\nrate", justify="right", style="bold", no_wrap=True)
     for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name.format(measured=measured([run.spec])), justify="right", no_wrap=True)
     for rate, scores in zip(run.spec.protocol.learning_rates, run.by_rate, strict=True):
         table.add_row(rate_label(rate), *_row(scores))
     table.add_section()
@@ -107,6 +108,8 @@ def _remarks(run: RunScore) -> Iterator[Text]:
     known = {"chance": levels.chance, "shortcut": levels.shortcut}
     known |= {"threshold": levels.threshold(scoring.threshold_fraction), "ceiling": levels.ceiling}
     yield Text("levels: " + ", ".join(f"{name} {number(level)}" for name, level in known.items()))
+    for name, value in run.secondary.items():
+        yield Text(f"{name}: final {measured([run.spec])} {number(value)}, not scored")
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(run.spec.protocol.learning_rates[run.best_rate])
         yield Text(

@@ -10,8 +10,9 @@ from multistep_bench.cards import TaskCard
 
 
 def describe_task(card: TaskCard) -> dict[str, Any]:
-    """A task card as plain data, with the threshold of its Eureka-moment."""
+    """A task card as plain data, with what its curves are and the threshold of its Eureka-moment."""
     content = card.model_dump(mode="json", exclude={"base"})
+    content["measure"] = card.levels.measure
     content["threshold"] = card.levels.threshold(card.scoring.threshold_fraction)
     content["sha256"] = card.sha256()
     return content

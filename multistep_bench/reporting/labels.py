@@ -1,10 +1,17 @@
 """How numbers are written, the same in the terminal, in plots and in the report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.training.cells import RunSpec
+
+AXES = {"accuracy": "accuracy", "loss": "cross-entropy (nats)"}
+
+
+def measured(specs: Iterable[RunSpec]) -> str:
+    """What the curves of these runs are: "accuracy", "loss", or "accuracy or loss" where their tasks differ."""
+    return " or ".join(sorted({spec.task.levels.measure for spec in specs}))
 
 
 def rate_label(rate: float) -> str:

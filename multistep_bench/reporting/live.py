@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep_bench.cards import TaskCard
-from multistep_bench.reporting.labels import duration, rate_label, short_count
+from multistep_bench.reporting.labels import duration, measured, rate_label, short_count
 from multistep_bench.reporting.progress import CellProgress, RunProgress
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.record import Evaluation, Outcome, Record
@@ -139,14 +139,14 @@ def _curves(run: RunProgress, width: int) -> Table:
 
 
 def sparkline(cell: CellProgress, spec: RunSpec, width: int) -> Text:
-    """Accuracy over the budget in `width` blocks, from chance (lowest) to the ceiling (highest)."""
+    """The curve over the budget in `width` blocks, from chance (lowest) to the ceiling (highest)."""
     task, budget = spec.task, spec.protocol.budget
     line = Text()
-    samples, accuracy = cell.samples, cell.accuracy
-    known = ~np.isnan(accuracy)
+    samples, values = cell.samples, cell.accuracy
+    known = ~np.isnan(values)
     column = np.minimum(samples[known] / budget * width, width - 1).astype(int)
     counts = np.bincount(column, minlength=width)
-    sums = np.bincount(column, weights=accuracy[known], minlength=width)
+    sums = np.bincount(column, weights=values[known], minlength=width)
     for count, total in zip(counts, sums, strict=True):
         if count == 0:
             line.append("·", style="dim")
@@ -155,16 +155,18 @@ def sparkline(cell: CellProgress, spec: RunSpec, width: int) -> Text:
     return line
 
 
-def _bar(task: TaskCard, accuracy: float) -> str:
-    height = (accuracy - task.levels.chance) / (task.levels.ceiling - task.levels.chance)
+def _bar(task: TaskCard, value: float) -> str:
+    height = (value - task.levels.chance) / (task.levels.ceiling - task.levels.chance)
     return BARS[int(np.clip(height * len(BARS), 0, len(BARS) - 1))]
 
 
-def _colour(task: TaskCard, accuracy: float) -> str:
+def _colour(task: TaskCard, value: float) -> str:
     """Blue up to the shortcut, yellow on the way to the threshold, green from there on."""
-    if accuracy >= task.levels.threshold(task.scoring.threshold_fraction):
+    levels = task.levels
+    risen = (value - levels.floor) / (levels.ceiling - levels.floor)  # a loss rises by falling
+    if risen >= task.scoring.threshold_fraction:
         return "green"
-    return "yellow" if accuracy > task.levels.threshold(0.1) else "blue"
+    return "yellow" if risen > 0.1 else "blue"
 
 
 def _state(cell: CellProgress, width: int) -> Text:
@@ -187,7 +189,8 @@ def _state(cell: CellProgress, width: int) -> Text:
 
 def _notes(run: RunProgress) -> list[Text]:
     """What the marks mean, then the cells that broke."""
-    legend = Text(f"below a curve: {EVENT} samples until the Eureka-moment, latest accuracy", style="dim")
+    latest = f"latest {measured([run.spec])}"
+    legend = Text(f"below a curve: {EVENT} samples until the Eureka-moment, {latest}", style="dim")
     broken = [
         Text(f"{BROKEN} {cell_label(run.spec, cell)}: {describe_end(run.spec, progress)}", style="red")
         for cell, progress in sorted(run.cells.items())
@@ -210,7 +213,7 @@ def describe_end(spec: RunSpec, progress: CellProgress) -> str:
     score = progress.score()
     if score.invalid is not None:
         return f"invalid: {score.invalid}"
-    final = f"final accuracy {score.final_accuracy:.3f}"
+    final = f"final {measured([spec])} {score.final_accuracy:.3f}"
     if score.eureka is None:
         return f"no Eureka-moment by {spec.protocol.budget:,} samples, {final}"
     return f"Eureka-moment at {score.eureka:,.0f} of {spec.protocol.budget:,} samples, {final}"

@@ -1,4 +1,4 @@
-"""The suite's figures: accuracy curves, survival, scores by learning rate and under other thresholds.
+"""The suite's figures: curves of accuracy or loss, survival, scores by learning rate and under other thresholds.
 
 A `draw_*` function fills one axes and is what the report shows; a `plot_*` function lays such axes out on a
 figure as wide as a paper's column or page and writes it. Times are in training samples throughout.
@@ -19,9 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from multistep_bench.cards import TaskCard
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, MUTED, PAGE, SERIES, Look
-from multistep_bench.reporting.labels import rate_label, run_labels, short_count, task_label
+from multistep_bench.reporting.labels import AXES, rate_label, run_labels, short_count, task_label
 from multistep_bench.scoring.cell_set import CellScore
-from multistep_bench.scoring.eureka import primary_values
+from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.statistics import Interval
@@ -40,7 +40,7 @@ Styled = Sequence[tuple[RunScore, str, Look]]  # runs with the names and styles 
 
 
 def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
-    """Every cell's accuracy curve: a row of panels a run, a panel a learning rate.
+    """Every cell's curve: a row of panels a run, a panel a learning rate.
 
     runs: those that `score` is of, in its order.
     """
@@ -56,7 +56,7 @@ def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
             for index in range(len(scored.by_rate)):
                 draw_curves(row[index], run, scored, index, name_levels=index == len(scored.by_rate) - 1)
             name = label if len(tasks) == 1 else f"{label}, {task_label(scored.spec)}"
-            row[0].set_ylabel(f"{textwrap.fill(name, 24)}\naccuracy")
+            row[0].set_ylabel(f"{textwrap.fill(name, 24)}\n{AXES[scored.spec.task.levels.measure]}")
         for axes in grid[-1]:
             axes.set_xlabel("training samples")
         if len(tasks) == 1:
@@ -105,7 +105,7 @@ def by_task(runs: Sequence[RunScore]) -> Mapping[str, Styled]:
 
 
 def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name_levels: bool = True) -> None:
-    """Accuracy of each seed at one learning rate, the levels, a star at each Eureka-moment, a cross at each break.
+    """The curve of each seed at one learning rate, the levels, a star at each Eureka-moment, a cross at each break.
 
     Each line's gid is the name of its cell.
     """
@@ -119,21 +119,21 @@ def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name
     jumped = sum(cell.curve.eureka is not None for cell in cells)
     axes.set_title(f"rate {rate_label(cells[0].learning_rate)}   ★ {jumped}/{len(cells)}", loc="left")
     axes.set_xlim(0, budget)
-    axes.set_ylim(*_accuracy_range(task))
-    _count_ticks(axes)
+    axes.set_ylim(*_range(task))
+    count_ticks(axes)
 
 
 def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard) -> None:
     samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.float64)
-    accuracy = primary_values(record.evaluations, record.header.evaluation.items, task.levels.measure)
+    values = curve_values(record.evaluations, record.header.evaluation.items, task.levels.measure)
     look = BROKEN if cell.problem is not None else STAYED if cell.curve.eureka is None else JUMPED
-    axes.plot(samples, accuracy, linewidth=0.8, alpha=0.8, gid=cell.cell.name, **look)
-    known = ~np.isnan(accuracy)
+    axes.plot(samples, values, linewidth=0.8, alpha=0.8, gid=cell.cell.name, **look)
+    known = ~np.isnan(values)
     if cell.curve.eureka is not None:
         threshold = task.levels.threshold(task.scoring.threshold_fraction)
         axes.plot(cell.curve.eureka, threshold, zorder=3, clip_on=False, color=JUMPED["color"], **STAR)
     elif cell.problem is not None and known.any():
-        axes.plot(samples[known][-1], accuracy[known][-1], zorder=3, color=BROKEN["color"], **CROSS)
+        axes.plot(samples[known][-1], values[known][-1], zorder=3, color=BROKEN["color"], **CROSS)
 
 
 def _levels(axes: Axes, task: TaskCard, *, named: bool) -> None:
@@ -142,10 +142,10 @@ def _levels(axes: Axes, task: TaskCard, *, named: bool) -> None:
     threshold = levels.threshold(task.scoring.threshold_fraction)
     lines = [("chance", levels.chance, ":"), ("threshold", threshold, "-"), ("ceiling", levels.ceiling, ":")]
     if levels.shortcut is not None:
-        lines.insert(1, ("shortcut", levels.shortcut, "--"))
-    bottom, top = _accuracy_range(task)
+        lines.append(("shortcut", levels.shortcut, "--"))
+    bottom, top = _range(task)
     lowest = -np.inf
-    for name, level, dashes in lines:
+    for name, level, dashes in sorted(lines, key=lambda line: line[1]):
         axes.axhline(level, color=MUTED, linewidth=0.6, linestyle=dashes, zorder=1)
         lowest = max(lowest, (level - bottom) / (top - bottom))
         if named:
@@ -154,9 +154,13 @@ def _levels(axes: Axes, task: TaskCard, *, named: bool) -> None:
         lowest += 0.085
 
 
-def _accuracy_range(task: TaskCard) -> tuple[float, float]:
-    margin = 0.08 * (task.levels.ceiling - task.levels.chance)
-    return task.levels.chance - margin, task.levels.ceiling + margin
+def _range(task: TaskCard) -> tuple[float, float]:
+    """Of the values that a panel shows; a loss may fall below its ceiling, so they begin at zero."""
+    levels = task.levels
+    if levels.measure == "loss":
+        return 0.0, 1.08 * levels.chance
+    margin = 0.08 * (levels.ceiling - levels.chance)
+    return levels.chance - margin, levels.ceiling + margin
 
 
 def curve_legend(runs: Iterable[RunScore]) -> dict[str, Line2D]:
@@ -189,7 +193,7 @@ def draw_survival(axes: Axes, styled: Styled) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("training samples")
     axes.set_ylabel("runs without a\nEureka-moment")
-    _count_ticks(axes)
+    count_ticks(axes)
 
 
 def draw_by_rate(axes: Axes, styled: Styled, quantity: str) -> None:
@@ -237,7 +241,8 @@ BY_RATE = tuple(partial(draw_by_rate, quantity=name) for name in QUANTITIES)
 ROBUSTNESS = tuple(partial(draw_robustness, quantity=name) for name in QUANTITIES)
 
 
-def _count_ticks(axes: Axes) -> None:
+def count_ticks(axes: Axes) -> None:
+    """Few, short numbers of samples along the axis of time."""
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short_count(value)))
 

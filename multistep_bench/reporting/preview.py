@@ -2,14 +2,18 @@
 
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from multistep_bench import seeds
-from multistep_bench.batch import IGNORED, Batch
+from multistep_bench.batch import Batch
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import Generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = 4
 TILE = 1.9  # inches, the width and height of a sample
@@ -25,21 +29,17 @@ def preview(task: Generator, path: str | Path, n: int = 12, seed: int = 0) -> Pa
     """
     if n < 1:
         raise BenchError(f"preview of {n} samples: ask for at least one")
-    from multistep_bench.reporting import figures, preview_sequences
+    from multistep_bench.reporting import figures
+    from multistep_bench.reporting.preview_sequences import draw_episodes, draw_tokens
 
     batch = task.sample(n, split="eval", rng=seeds.generator(seeds.derive("preview", seed)))
     title = f"{task.id}: {n} samples, seed {seed}"
     with figures.style():
         if task.info.kind == "image":
             return figures.save(_draw_images(batch, title), path)
-        notes = [
-            textwrap.wrap(", ".join(step_lines(batch, index)), preview_sequences.TEXT_LENGTH) for index in range(n)
-        ]
         if task.info.kind == "tokens":
-            figure = preview_sequences.draw_tokens(batch, task.info.layout, task.token_name, notes, title)
-        else:
-            figure = preview_sequences.draw_episodes(batch, task.token_name, notes, title)
-        return figures.save(figure, path)
+            return figures.save(draw_tokens(batch, task.info.layout, task.token_name, title), path)
+        return figures.save(draw_episodes(batch, task.token_name, title), path)
 
 
 def _draw_images(batch: Batch, title: str) -> "Figure":
@@ -54,14 +54,14 @@ def _draw_images(batch: Batch, title: str) -> "Figure":
     width, height = columns * cell[0] + GAP, rows * cell[1] + 2 * GAP
     figure = figures.new_figure(width, height, layout=None)
     figure.text(GAP / width, 1 - GAP / height, title, fontsize=9, va="center")
-    for index, (title, *lines) in enumerate(captions):
+    for index, (target, *lines) in enumerate(captions):
         left = GAP + index % columns * cell[0]
         bottom = height - 2 * GAP - index // columns * cell[1] - TILE
         axis = figure.add_axes((left / width, bottom / height, TILE / width, TILE / height), frameon=False)
         axis.set(xticks=[], yticks=[])
         axis.imshow(_pixels(batch, index), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
         below: figures.Look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
-        axis.annotate(title, (0, 0), (0, -3), weight="bold", fontsize=8, **below)
+        axis.annotate(target, (0, 0), (0, -3), weight="bold", fontsize=8, **below)
         axis.annotate("\n".join(lines), (0, 0), (0, -14), fontsize=5.5, color=figures.MUTED, **below)
     return figure
 
@@ -74,21 +74,14 @@ def _pixels(batch: Batch, index: int) -> np.ndarray:
 
 
 def caption(batch: Batch, index: int) -> list[str]:
-    """The target, then the steps, broken into lines that fit under an image."""
-    lines = [f"target {int(batch.targets[index])}", *step_lines(batch, index)]
-    return [part for line in lines for part in textwrap.wrap(line, LINE_LENGTH, subsequent_indent="    ")]
-
-
-def step_lines(batch: Batch, index: int) -> list[str]:
-    """The steps of a sample: those whose names differ in the last word only share a line."""
-    groups: dict[str, list[tuple[str, str]]] = {}
+    """The target, then the steps: those whose names differ in the last word only share a line."""
+    groups: dict[str, list[tuple[str, int]]] = {}
     for name, values in batch.steps.items():
         subject, _, word = name.rpartition("_")
-        value = int(values[index])
-        groups.setdefault(subject or word, []).append((word, "–" if value == IGNORED else str(value)))
-    lines = []
+        groups.setdefault(subject or word, []).append((word, int(values[index])))
+    lines = [f"target {int(batch.targets[index])}"]
     for subject, members in groups.items():
         shared = subject.replace("_", " ")
         values = ", ".join(f"{word} {value}" for word, value in members)
         lines.append(values if shared == members[0][0] else f"{shared}{':' * (len(members) > 1)} {values}")
-    return lines
+    return [part for line in lines for part in textwrap.wrap(line, LINE_LENGTH, subsequent_indent="    ")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep_bench.scoring.eureka import CurveScore, eureka_time, primary_values, score_curve
+from multistep_bench.scoring.eureka import CurveScore, curve_values, eureka_time, score_curve
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.record import Evaluation, Outcome, Record
 
@@ -39,7 +39,7 @@ class CellProgress:
     @property
     def accuracy(self) -> np.ndarray:
         """[evaluations], NaN where one is missing; losses on a task that is scored by them."""
-        return primary_values(self.evaluations, self.items, self._spec.task.levels.measure)
+        return curve_values(self.evaluations, self.items, self._spec.task.levels.measure)
 
     @property
     def fraction(self) -> float:

@@ -17,7 +17,16 @@ from markupsafe import Markup
 from multistep_bench import __version__
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.reporting import figures, plots
-from multistep_bench.reporting.labels import changes_label, duration, number, rate_label, run_labels, task_label
+from multistep_bench.reporting.labels import (
+    changes_label,
+    duration,
+    measured,
+    number,
+    rate_label,
+    run_labels,
+    task_label,
+)
+from multistep_bench.reporting.secondary_plots import draw_secondary, rate_styles, secondary_names
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.run import RunScore
@@ -28,7 +37,7 @@ from multistep_bench.training.record import Run
 
 SECTIONS = {
     "summary": "Summary",
-    "curves": "Accuracy curves",
+    "curves": "Curves",
     "survival": "Survival",
     "rates": "By learning rate",
     "robustness": "Other thresholds",
@@ -85,6 +94,7 @@ def _content(runs: Sequence[Run], score: Score) -> dict[str, Any]:
         "lead": f"{len(runs)} run{'s' * (len(runs) > 1)} scored by multistep-bench {__version__} (scorer"
         f" {SCORER_VERSION}). Brackets are 95 % intervals, times are training samples.",
         "sections": SECTIONS.items(),
+        "measured": measured(run.spec for run in score.runs),
         "runs": [_run(*entry) for entry in zip(runs, score.runs, labels, strict=True)],
         "several_tasks": len(tasks) > 1,
         "notes": _notes(score.runs, labels, len(tasks) > 1),
@@ -114,8 +124,10 @@ def _run(run: Run, scored: RunScore, label: str) -> dict[str, Any]:
         "by_rate": list(zip(spec.protocol.learning_rates, scored.by_rate, strict=True)),
         "levels": ", ".join(f"{name} {number(level)}" for name, level in [*known, ("ceiling", levels.ceiling)]),
         "curves": [_curves(run, scored, label, index) for index in range(len(scored.by_rate))],
-        "command": _command(spec),
-        "setups": _setups(run),
+        "secondary": [_secondary(run, label, name) for name in secondary_names(run)],
+        "rate_legend": _legend((name, look["color"], look["linestyle"]) for name, look in rate_styles(spec).items()),
+        "command": run_command(spec),
+        "setups": setups(run),
         "sha256": spec.sha256(),
         "spec": json.dumps(spec.dump(), indent=2, ensure_ascii=False),
     }
@@ -185,16 +197,22 @@ def _charts(tasks: Mapping[str, plots.Styled]) -> Iterator[dict[str, Any]]:
 
 def _curves(run: Run, scored: RunScore, label: str, index: int) -> Markup:
     rate = rate_label(run.spec.protocol.learning_rates[index])
-    titles = {cell.cell.name: _cell_title(cell) for cell in scored.cells_by_rate[index]}
-    name = f"Accuracy curves of {label}, {task_label(run.spec)}, learning rate {rate}"
+    shown = measured([run.spec])
+    titles = {cell.cell.name: _cell_title(cell, shown) for cell in scored.cells_by_rate[index]}
+    name = f"{shown.capitalize()} curves of {label}, {task_label(run.spec)}, learning rate {rate}"
     return _chart(name, lambda axes: plots.draw_curves(axes, run, scored, index), CURVES_SIZE, titles)
 
 
-def _cell_title(cell: CellScore) -> str:
+def _secondary(run: Run, label: str, name: str) -> Markup:
+    title = f"{measured([run.spec]).capitalize()} curves of {label}, {task_label(run.spec)}, {name}"
+    return _chart(title, lambda axes: draw_secondary(axes, run, name), CURVES_SIZE)
+
+
+def _cell_title(cell: CellScore, measured: str) -> str:
     if cell.problem is not None:
         return f"seed {cell.cell.seed_index}, {cell.problem}"
     event = "no Eureka-moment" if cell.curve.eureka is None else f"Eureka-moment at {cell.curve.eureka:,.0f}"
-    return f"seed {cell.cell.seed_index}, {event}, final accuracy {number(cell.curve.final_accuracy)}"
+    return f"seed {cell.cell.seed_index}, {event}, final {measured} {number(cell.curve.final_accuracy)}"
 
 
 def _chart(
@@ -215,7 +233,7 @@ def _legend(entries: Iterable[tuple[str, Any, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def _command(spec: RunSpec) -> str:
+def run_command(spec: RunSpec) -> str:
     """The command that trains the same cells again."""
     parts = ["mstep-bench", "run", "--task", spec.task.id, "--model", spec.model.name, "--protocol", spec.protocol_name]
     for key, value in spec.changes.items():
@@ -223,7 +241,7 @@ def _command(spec: RunSpec) -> str:
     return shlex.join(parts)
 
 
-def _setups(run: Run) -> list[dict[str, Any]]:
+def setups(run: Run) -> list[dict[str, Any]]:
     """Which versions on which hardware trained how many cells."""
     counts = Counter(
         ", ".join(f"{key} {value}" for key, value in {**header.versions, **header.hardware}.items())

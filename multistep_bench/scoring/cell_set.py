@@ -27,6 +27,8 @@ class CellScore:
     status, reason:     as its record's outcome says; "missing" where there is no record.
     eureka_by_fraction: time of the Eureka-moment, in samples, under each of `run.ROBUSTNESS_FRACTIONS`.
     seconds:            wall-clock of the cell; eureka_seconds: until its Eureka-moment.
+    secondary:          by the name of a secondary measurement, the mean of its last five readings, as the final
+                        accuracy is one; None where that is not known. Not scored.
     record_sha256:      of the record file's bytes.
     """
 
@@ -38,6 +40,7 @@ class CellScore:
     eureka_by_fraction: tuple[float | None, ...]
     seconds: float | None
     eureka_seconds: float | None
+    secondary: dict[str, float | None]
     record_sha256: str | None
 
     @property
@@ -111,11 +114,14 @@ def event_interval(strata: Strata, weights: Sequence[float] | None = None) -> In
     return mean_interval(strata, weights)
 
 
-def score_cells(strata: Sequence[Sequence[CurveScore]], budget: int, *, control: bool) -> CellSetScore:
+def score_cells(
+    strata: Sequence[Sequence[CurveScore]], budget: int, *, control: bool, highest: float = 1.0
+) -> CellSetScore:
     """The score of a set of cells.
 
     strata:  curves by learning rate; intervals treat every rate of the grid as given, its seeds as drawn.
     control: the task has no intermediate step, so there is no p and no Q.
+    highest: what a final accuracy is at most; for losses that of chance, unless one is higher.
     """
     curves = [curve for stratum in strata for curve in stratum]
     times = [[curve.eureka for curve in stratum] for stratum in strata]
@@ -123,6 +129,8 @@ def score_cells(strata: Sequence[Sequence[CurveScore]], budget: int, *, control:
     had_event = np.array([curve.eureka is not None for curve in curves])
     n, k, retained = len(curves), int(had_event.sum()), sum(curve.retained for curve in curves)
     given = [curve.final_accuracy for curve in curves if curve.eureka is not None]
+    finals = [np.array([curve.final_accuracy for curve in stratum]) for stratum in strata]
+    bounds = (0.0, max(highest, *map(np.max, finals)))
     survival = kaplan_meier(ended, had_event)
     mean, error = survival.restricted_mean(budget)
     return CellSetScore(
@@ -132,7 +140,7 @@ def score_cells(strata: Sequence[Sequence[CurveScore]], budget: int, *, control:
         probability=None if control else wilson(k, n),
         probability_retained=None if control else wilson(retained, n),
         speed=event_interval([speeds(stratum, budget) for stratum in times]),
-        final_accuracy=mean_interval([np.array([curve.final_accuracy for curve in stratum]) for stratum in strata]),
+        final_accuracy=mean_interval(finals, bounds=bounds),
         final_accuracy_given_eureka=float(np.mean(given)) if given else None,
         profile=None if control else event_interval([profiles(stratum, budget) for stratum in times]),
         median=survival.median(),

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from multistep_bench.cards import Levels, Measure, Scoring
-from multistep_bench.training.record import Evaluation
+from multistep_bench.training.record import Reading
 
 Status = Literal["completed", "diverged", "failed", "missing"]
 
@@ -44,11 +44,14 @@ def accuracies(correct: Sequence[int | None], items: int) -> np.ndarray:
     return np.array(correct, dtype=np.float64) / items  # numpy reads None as NaN
 
 
-def primary_values(evaluations: Sequence[Evaluation], items: int, measure: Measure) -> np.ndarray:
-    """What a task's primary curve shows, [evaluations] float64: accuracies or losses, NaN where one is missing."""
+def curve_values(readings: Sequence[Reading], items: int, measure: Measure) -> np.ndarray:
+    """What a curve of a task shows, [readings] float64: accuracies or losses, NaN where one is missing.
+
+    readings: the evaluations, for the primary curve, or the readings of one secondary measurement.
+    """
     if measure == "accuracy":
-        return accuracies([evaluation.correct for evaluation in evaluations], items)
-    return np.array([evaluation.loss for evaluation in evaluations], dtype=np.float64)
+        return accuracies([reading.correct for reading in readings], items)
+    return np.array([reading.loss for reading in readings], dtype=np.float64)
 
 
 def score_curve(

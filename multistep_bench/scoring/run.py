@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from multistep_bench.cards import Measure
 from multistep_bench.errors import RunError
 from multistep_bench.scoring.cell_set import (
     CellScore,
@@ -17,12 +19,13 @@ from multistep_bench.scoring.cell_set import (
     score_cells,
     speeds,
 )
-from multistep_bench.scoring.eureka import CurveScore, Status, eureka_time, primary_values, score_curve
+from multistep_bench.scoring.eureka import FINAL_EVALUATIONS, CurveScore, Status, curve_values, eureka_time, score_curve
 from multistep_bench.scoring.statistics import Interval, wilson
 from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.record import Record, Run, iter_records, read_spec, record_path
+from multistep_bench.training.record import Reading, Record, Run, iter_records, read_spec, record_path
 
 ROBUSTNESS_FRACTIONS = (0.25, 0.5, 0.75, 0.9)
+NOT_READ = Reading(correct=None, loss=None)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,13 @@ class RunScore:
         return self.best_rate in (0, len(self.by_rate) - 1)
 
     @property
+    def secondary(self) -> dict[str, float | None]:
+        """The final value of each secondary measurement, on average over the cells that have one."""
+        names = dict.fromkeys(name for cell in self.cells for name in cell.secondary)
+        known = {name: [v for cell in self.cells if (v := cell.secondary.get(name)) is not None] for name in names}
+        return {name: float(np.mean(values)) if values else None for name, values in known.items()}
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Names of the cells without a record."""
         return tuple(cell.cell.name for cell in self.cells if cell.status == "missing")
@@ -115,12 +125,14 @@ def _score_cells(spec: RunSpec, cells: tuple[CellScore, ...]) -> RunScore:
     measure = spec.task.levels.measure
     chosen = leave_one_out_rates(curves, protocol.budget, measure) if protocol.seeds > 1 else ()
     tuned = [curves[rate][seed] for seed, rate in enumerate(chosen)]
+    highest = 1.0 if measure == "accuracy" else spec.task.levels.chance
+    scored = partial(score_cells, budget=protocol.budget, control=control, highest=highest)
     return RunScore(
         spec=spec,
         cells=cells,
-        by_rate=tuple(score_cells([stratum], protocol.budget, control=control) for stratum in curves),
-        grid=score_cells(curves, protocol.budget, control=control),
-        tuned=score_cells([tuned], protocol.budget, control=control) if tuned else None,
+        by_rate=tuple(scored([stratum]) for stratum in curves),
+        grid=scored(curves),
+        tuned=scored([tuned]) if tuned else None,
         tuned_rates=chosen,
         best_rate=best_rate(curves, protocol.budget, measure),
         robustness=tuple(
@@ -163,6 +175,7 @@ def _missing(cell: Cell, spec: RunSpec) -> CellScore:
         eureka_by_fraction=(None,) * len(ROBUSTNESS_FRACTIONS),
         seconds=None,
         eureka_seconds=None,
+        secondary={},
         record_sha256=None,
     )
 
@@ -184,8 +197,26 @@ def _score_record(record: Record, spec: RunSpec, folder: Path) -> CellScore:
         ),
         seconds=record.outcome.seconds,
         eureka_seconds=None if curve.eureka is None else _seconds_at(curve.eureka, record),
+        secondary=_secondary(record, levels.measure),
         record_sha256=record.sha256,
     )
+
+
+def secondary_values(record: Record, measure: Measure) -> dict[str, np.ndarray]:
+    """The curve of each secondary measurement of a record, [evaluations] float64, NaN where a reading is missing."""
+    return {
+        name: curve_values(
+            [evaluation.secondary.get(name, NOT_READ) for evaluation in record.evaluations], set_.items, measure
+        )
+        for name, set_ in record.header.secondary.items()
+    }
+
+
+def _secondary(record: Record, measure: Measure) -> dict[str, float | None]:
+    """Final values; None where a reading of the last ones is missing, or training did not reach the budget."""
+    completed = record.outcome.status == "completed"
+    means = {name: values[-FINAL_EVALUATIONS:].mean() for name, values in secondary_values(record, measure).items()}
+    return {name: float(mean) if completed and np.isfinite(mean) else None for name, mean in means.items()}
 
 
 def _seconds_at(time: float, record: Record) -> float:
@@ -219,5 +250,5 @@ def _curve(record: Record, spec: RunSpec, folder: Path) -> tuple[np.ndarray, np.
         raise RunError(f"{record_path(folder, record.cell)} {broken}; move it away and run again")
     index = samples // interval
     accuracy = np.full(index[-1] + 1 if len(index) else 0, np.nan)
-    accuracy[index] = primary_values(record.evaluations, items, spec.task.levels.measure)
+    accuracy[index] = curve_values(record.evaluations, items, spec.task.levels.measure)
     return np.arange(len(accuracy)) * interval, accuracy

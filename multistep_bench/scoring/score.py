@@ -79,7 +79,7 @@ def score(runs: Iterable[str | Path | Run], tasks: Iterable[str] | None = None) 
         raise RunError("there is no run to score; give at least one run folder")
     groups = _groups(places, scored)
     wanted = None if tasks is None else tuple(tasks)
-    return Score(tuple(scored), tuple(_overall(group, wanted) for group in groups))
+    return Score(tuple(scored), tuple(overall_score(group, wanted) for group in groups))
 
 
 def _groups(places: Sequence[str], scored: Sequence[RunScore]) -> list[list[RunScore]]:
@@ -104,7 +104,8 @@ def _groups(places: Sequence[str], scored: Sequence[RunScore]) -> list[list[RunS
     return [[run for _, run in group.values()] for group in groups.values()]
 
 
-def _overall(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> OverallScore:
+def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> OverallScore:
+    """Q of one model's runs on distinct tasks; wanted: the tasks that it is the mean of, by default those of the runs."""
     scored = [run for run in runs if not run.control and (wanted is None or run.spec.task.id in wanted)]
     controls = {run.spec.task.id for run in runs if run.control}
     present = [run.spec.task.id for run in scored]

@@ -12,8 +12,14 @@ from multistep_bench.sources.files import find_folder, read_bytes, verify_sha256
 
 WIKITEXT_URL = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
 WIKITEXT_FILES = {  # SHA-256 and MD5
-    "valid.txt": ("f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8", "d756d22ab2310e7e60c094bea5c5a8eb"),
-    "test.txt": ("d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0", "781c9418ab9414bd09e4aad825aae752"),
+    "valid.txt": (
+        "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+        "d756d22ab2310e7e60c094bea5c5a8eb",
+    ),
+    "test.txt": (
+        "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+        "781c9418ab9414bd09e4aad825aae752",
+    ),
 }
 MAX_BYTES = 2**30  # of a text file: its tokens take twice as many bytes of memory at most
 PIECE_BYTES = 2**20  # of text decoded at a time
@@ -130,14 +136,19 @@ def text_file(path: Path) -> TextSource:
         borders = (match.end() for match in border.finditer(content, first.end()))
         nearest = min((at for at in borders if at < len(content)), key=lambda at: abs(at - aim), default=None)
         if nearest is not None:
-            train, held_out = TextPart(content, 0, nearest, str(path)), TextPart(content, nearest, len(content), str(path))
+            train, held_out = (
+                TextPart(content, 0, nearest, str(path)),
+                TextPart(content, nearest, len(content), str(path)),
+            )
             return TextSource(path.name, train, held_out, where=str(path))
     raise DataError(f"{path} is a single line, of which no document can be held out; break it into lines")
 
 
 def _mapped(path: Path) -> mmap.mmap:
     if not path.is_file():
-        raise DataError(f"there is no text file at {path}; give the path of one, or a text source such as wikitext2_small")
+        raise DataError(
+            f"there is no text file at {path}; give the path of one, or a text source such as wikitext2_small"
+        )
     size = path.stat().st_size
     if size == 0:
         raise DataError(f"{path} is empty; give a file with text in it")

@@ -11,6 +11,7 @@ MAX_VOCABULARY = 8192
 CODE_POINTS = 0x110000  # of Unicode
 BYTES = 256
 UNKNOWN = "<unk>"  # as WikiText itself writes rare words
+SHOWN = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 
 class Vocabulary(Protocol):
@@ -18,6 +19,10 @@ class Vocabulary(Protocol):
 
     def encode(self, text: str) -> np.ndarray:
         """Token numbers [tokens] int64."""
+        ...
+
+    def token(self, number: int) -> str:
+        """What a person reads for a token."""
         ...
 
 
@@ -31,11 +36,16 @@ class Characters:
         present = np.flatnonzero(counts)
         kept = present[np.argsort(-counts[present], kind="stable")][: limit - 1]
         self.size = len(kept) + 1
+        self._kept = kept
         self._number = np.full(CODE_POINTS, len(kept))
         self._number[kept] = np.arange(len(kept))
 
     def encode(self, text: str) -> np.ndarray:
         return self._number[_code_points(text)]
+
+    def token(self, number: int) -> str:
+        character = chr(self._kept[number]) if number < len(self._kept) else UNKNOWN
+        return SHOWN.get(character, character)
 
 
 class Trained:
@@ -51,6 +61,9 @@ class Trained:
 
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
+
+    def token(self, number: int) -> str:
+        return self._tokenizer.id_to_token(number) or UNKNOWN
 
 
 VOCABULARIES: dict[str, Callable[[Iterable[str], int], Vocabulary]] = {

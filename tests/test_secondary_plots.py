@@ -1,0 +1,58 @@
+"""The panels of secondary measurements show every cell and the means of the learning rates."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import records
+
+from multistep_bench.reporting import figures
+from multistep_bench.reporting.secondary_plots import draw_secondary, rate_styles, secondary_names
+from multistep_bench.training.cells import Cell
+from multistep_bench.training.record import Run, read_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two rates of two seeds: the first cell of a rate has 200 right throughout, the second 600; one cell broke."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    further = {"hop 1": [200] * 101, "hop 2": [100] * 101}
+    records.make_run(folder, {(0, 0): records.flat(), (1, 0): records.flat()}, seeds=2, secondary=further)
+    spec = read_run(folder).spec
+    more = {"hop 1": [600] * 101, "hop 2": [100] * 101}
+    records.write_record(folder, spec, Cell(0, 1), records.flat(), more)
+    records.write_record(folder, spec, Cell(1, 1), records.Ended("diverged", [100] * 11), more)
+    return read_run(folder)
+
+
+def lines(run: Run, name: str) -> dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray]]]:
+    """What is drawn, by colour and width."""
+    axes = figures.new_figure(3, 2).subplots()
+    draw_secondary(axes, run, name)
+    drawn: dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for line in axes.get_lines():
+        x, y = (np.asarray(values) for values in line.get_data())
+        drawn.setdefault((str(line.get_color()), line.get_linewidth()), []).append((x, y))
+    assert axes.get_title(loc="left") == name
+    return drawn
+
+
+def test_every_cell_has_a_thin_line_and_every_rate_a_thick_mean(run: Run) -> None:
+    assert secondary_names(run) == ["hop 1", "hop 2"]
+    drawn = lines(run, "hop 1")
+    thin, thick = sorted({width for _, width in drawn})
+    first, second = (look["color"] for look in rate_styles(run.spec).values())
+    assert [y.tolist() for _, y in drawn[first, thin]] == [[0.2] * 101, [0.6] * 101]
+    ((times, mean),) = drawn[first, thick]
+    assert times.tolist() == list(range(0, 100_001, 1000))
+    assert mean == pytest.approx(np.full(101, 0.4))
+    ((times, mean),) = drawn[second, thick]
+    assert times[-1] == 10_000  # where the broken cell ends
+    assert mean == pytest.approx(np.full(11, 0.4))
+    assert [len(y) for _, y in drawn[second, thin]] == [101, 11]
+    assert list(rate_styles(run.spec)) == ["rate 1e-3", "rate 2e-3"]
+
+
+def test_a_run_without_records_or_measurements_has_no_panel(tmp_path: Path) -> None:
+    plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}))
+    assert secondary_names(plain) == []
