@@ -31,7 +31,7 @@ class AgreementParameters(Strict):
     seed:    of the permutations that hide which noun and which verb ids belong together.
     """
 
-    nouns: int = Field(default=4, ge=2, le=64)
+    nouns: int = Field(default=8, ge=2, le=64)
     classes: int = Field(default=8, ge=2, le=64)
     members: int = Field(default=4, ge=1, le=64)
     seed: int = Field(default=0, ge=0)

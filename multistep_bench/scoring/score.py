@@ -105,7 +105,7 @@ def _groups(places: Sequence[str], scored: Sequence[RunScore]) -> list[list[RunS
 
 
 def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> OverallScore:
-    """Q of one model's runs on distinct tasks; wanted: the tasks that it is the mean of, by default those of the runs."""
+    """Q of one model's runs on distinct tasks; wanted: the tasks it is the mean of, by default those of the runs."""
     scored = [run for run in runs if not run.control and (wanted is None or run.spec.task.id in wanted)]
     controls = {run.spec.task.id for run in runs if run.control}
     present = [run.spec.task.id for run in scored]
