@@ -1,0 +1,102 @@
+"""The commands of the leaderboard: `submit`, `verify`, `reproduce` and `leaderboard build`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, app, print_json
+
+board_app = typer.Typer(help="The board itself.", no_args_is_help=True)
+app.add_typer(board_app, name="leaderboard")
+
+BoardOption = Annotated[Path, typer.Option("--board", help="Folder of the board, with entries/ and suites.toml.")]
+EntryArgument = Annotated[Path, typer.Argument(metavar="ENTRY", help="An entry's folder.")]
+BOARD = Path("leaderboard")
+FALSE, UNREADABLE = 1, 2
+
+
+@app.command()
+def submit(
+    runs: RunFolders,
+    name: Annotated[str, typer.Option(help="Name of the entry: lower-case letters, digits, _ and -.")],
+    url: Annotated[str, typer.Option(help="Where its code or paper is: an https address.")],
+    declared_open: Annotated[
+        bool, typer.Option("--open", help="The recipe is not the protocol's: enter the open track.")
+    ] = False,
+    board: BoardOption = BOARD,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an entry for the leaderboard from runs of one model, and show what will be published."""
+    from multistep_bench.leaderboard.submission import submit as make_entry
+
+    made = make_entry(runs, name, url, declared_open=declared_open, board=board)
+    if as_json:
+        files = [str(path) for path in made.files]
+        print_json({"folder": str(made.folder), "files": files, "bytes": made.size, **made.verdict.to_dict()})
+        return
+    from multistep_bench.leaderboard.console import print_submission
+
+    print_submission(Console(), made)
+
+
+@app.command("verify")
+def verify_entry(
+    entries: Annotated[list[Path], typer.Argument(metavar="ENTRY...", help="Folders of entries.")],
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check entries from their raw curves: exit code 1 where one is false, 2 where one cannot be read."""
+    from multistep_bench.leaderboard.verify import verify
+
+    verdicts = [verify(entry, among=entry.resolve().parent.parent, data_root=data_root) for entry in entries]
+    if as_json:
+        print_json([verdict.to_dict() for verdict in verdicts])
+    else:
+        from multistep_bench.leaderboard.console import print_verdict
+
+        for verdict in verdicts:
+            print_verdict(Console(), verdict)
+    worst = max(0 if verdict.sound else FALSE if verdict.readable else UNREADABLE for verdict in verdicts)
+    raise typer.Exit(worst)
+
+
+@app.command()
+def reproduce(
+    entry: EntryArgument,
+    by: Annotated[str, typer.Option(help="Who vouches for the note that is written into the entry.")],
+    cells: Annotated[int, typer.Option(min=1, help="How many cells to train again, drawn from all tasks.")] = 2,
+    seed: Annotated[int | None, typer.Option(help="Of the choice of cells [default: nobody can foresee it]")] = None,
+    trust: Annotated[
+        list[str] | None, typer.Option(help="package.module:name that the model may be built by; read it first.")
+    ] = None,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train randomly chosen cells of an entry again, compare the curves, and write a note into the entry."""
+    from multistep_bench.leaderboard.console import print_reproduction
+    from multistep_bench.leaderboard.reproduce import reproduce as train_again
+    from multistep_bench.leaderboard.reproductions import agrees
+
+    note = train_again(entry, cells, by, seed=seed, trusted=trust or (), data_root=data_root)
+    if as_json:
+        print_json(note.model_dump(mode="json", by_alias=True))
+    else:
+        print_reproduction(Console(), note)
+    raise typer.Exit(0 if all(map(agrees, note.cells)) else FALSE)
+
+
+@board_app.command()
+def build(board: BoardOption = BOARD, as_json: JsonOption = False) -> None:
+    """Verify and score every entry, and write the board: the table in README.md and the pages in site/."""
+    from multistep_bench.leaderboard.site import build as build_site
+
+    built = build_site(board)
+    if as_json:
+        print_json(built.to_dict())
+    else:
+        from multistep_bench.leaderboard.console import print_board
+
+        print_board(Console(), built)
+    raise typer.Exit(FALSE if built.refused else 0)

@@ -1,0 +1,178 @@
+"""The board as numbers: which entries stand in which suite, ranked by Q, and what each row shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from multistep_bench.leaderboard import drawing
+from multistep_bench.leaderboard.entry import Entry, Tier
+from multistep_bench.leaderboard.suites import Suite, size_class
+from multistep_bench.leaderboard.verify import Verdict
+from multistep_bench.reporting.labels import rate_label
+from multistep_bench.reporting.report import setups
+from multistep_bench.scoring.cell_set import CellSetScore
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import OverallScore, overall_score
+from multistep_bench.scoring.statistics import BOOTSTRAP_FROM
+from multistep_bench.training.cells import RunSpec
+from multistep_bench.training.record import Run
+
+ENOUGH_SEEDS = BOOTSTRAP_FROM
+PASSES = 3  # of a training sample: forward, and backward at twice its cost
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An entry on one task: its score, and what is shown of its curves, which themselves are let go.
+
+    samples, flops, seconds: median cost to the Eureka-moment of the cells at tuned learning rates, or of all where
+    nothing is tuned; None where fewer than half have one. flops: three forward passes a sample.
+    charts: by learning rate. setups: which versions on which hardware trained how many cells.
+    """
+
+    spec: RunSpec
+    score: RunScore
+    samples: float | None
+    flops: float | None
+    seconds: float | None
+    sparkline: Markup
+    charts: tuple[Markup, ...]
+    setups: tuple[dict[str, Any], ...]
+
+    @property
+    def best(self) -> CellSetScore:
+        """At tuned learning rates, or over the grid where there is one seed."""
+        return self.score.tuned or self.score.grid
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was found of an entry, and how it stands on each of its tasks: on none if it is not sound."""
+
+    verdict: Verdict
+    standings: tuple[Standing, ...]
+
+    def refused(self, *problems: str) -> "Candidate":
+        """The same with further problems of its entry, if any."""
+        return replace(self, verdict=self.verdict.refused(*problems))
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry in a suite. rank: 1 is best; ranks: the best and the worst under other thresholds λ."""
+
+    entry: Entry
+    tier: Tier
+    overall: OverallScore
+    standings: dict[str, Standing]
+    parameters: int
+    seeds: int
+    rank: int = 0
+    ranks: tuple[int, int] = (0, 0)
+
+    @property
+    def size(self) -> str:
+        return size_class(self.parameters)
+
+    @property
+    def few_seeds(self) -> bool:
+        return self.seeds < ENOUGH_SEEDS
+
+    @property
+    def q(self) -> float:
+        return self.overall.grid.estimate if self.overall.grid else 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A suite with its rows, best first."""
+
+    suite: Suite
+    rows: tuple[Row, ...]
+
+
+def candidate(verdict: Verdict) -> Candidate:
+    """What the board needs of an entry; a thousand of them fit into memory, their evaluations would not."""
+    if verdict.entry is None:
+        return Candidate(verdict, ())
+    without_curves = replace(verdict, entry=replace(verdict.entry, runs=()))
+    if verdict.score is None:
+        return Candidate(without_curves, ())
+    pairs = zip(verdict.entry.runs, verdict.score.runs, strict=True)
+    return Candidate(without_curves, tuple(_standing(run, score) for run, score in pairs))
+
+
+def tables(suites: Sequence[Suite], candidates: Sequence[Candidate]) -> list[Table]:
+    """The table of each suite from sound entries; an entry stands in every suite that it has a run for."""
+    return [Table(suite, _ranked([row for each in candidates if (row := _row(each, suite))])) for suite in suites]
+
+
+def _row(candidate: Candidate, suite: Suite) -> Row | None:
+    verdict = candidate.verdict
+    standings = {
+        standing.spec.task.id: standing
+        for standing in candidate.standings
+        if standing.spec.protocol_name == suite.protocol and standing.spec.task.id in suite.tasks
+    }
+    if not verdict.sound or verdict.entry is None or not standings:
+        return None
+    return Row(
+        entry=verdict.entry,
+        tier=verdict.tier,
+        overall=overall_score([standing.score for standing in standings.values()], suite.tasks),
+        standings=standings,
+        parameters=max(standing.spec.model.parameters for standing in standings.values()),
+        seeds=min(standing.spec.protocol.seeds for standing in standings.values()),
+    )
+
+
+def _standing(run: Run, score: RunScore) -> Standing:
+    cells = score.tuned_cells if score.tuned else score.cells
+    samples = (score.tuned or score.grid).median
+    each = run.spec.model.flops_per_sample
+    rates = map(rate_label, run.spec.protocol.learning_rates)
+    return Standing(
+        spec=run.spec,
+        score=score,
+        samples=samples,
+        flops=None if samples is None or each is None else PASSES * each * samples,
+        seconds=_median([cell.eureka_seconds for cell in cells]),
+        sparkline=drawing.sparkline(run, cells),
+        charts=tuple(
+            drawing.chart(run, its, f"Curves of {run.spec.task.id}, learning rate {rate}")
+            for rate, its in zip(rates, score.cells_by_rate, strict=True)
+        ),
+        setups=tuple(setups(run)),
+    )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    """The first value by which half have had the event, as the median of a Kaplan–Meier curve; None if fewer have."""
+    ordered = sorted(value for value in values if value is not None)
+    needed = (len(values) + 1) // 2
+    return ordered[needed - 1] if len(ordered) >= needed else None
+
+
+def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+    """Rows by Q over the grid, then at tuned rates; equal ones by name."""
+
+    def order(row: Row) -> tuple[float, float, str]:
+        tuned = row.overall.tuned.estimate if row.overall.tuned else 0.0
+        return -row.q, -tuned, row.entry.name
+
+    ranks = _ranks([row.q for row in rows])
+    others = np.array([ranks, *(map(_ranks, zip(*(row.overall.robustness for row in rows), strict=True)))])
+    ranked = [
+        replace(row, rank=rank, ranks=(int(its.min()), int(its.max())))
+        for row, rank, its in zip(rows, ranks, others.T, strict=True)
+    ]
+    return tuple(sorted(ranked, key=order))
+
+
+def _ranks(scores: Sequence[float]) -> list[int]:
+    """1 for the highest; equal scores share a rank."""
+    ordered = sorted(scores, reverse=True)
+    return [1 + ordered.index(score) for score in scores]

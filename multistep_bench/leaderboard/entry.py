@@ -1,0 +1,170 @@
+"""What an entry of the leaderboard is: raw run folders, a manifest that hashes them, and the notes of re-runs.
+
+NAME/entry.json                         who, which track, the hash of every file, the scores as submitted
+NAME/runs/TASK/spec.json                the run folder's own files, byte for byte
+NAME/runs/TASK/cells/rateR-seedS.jsonl
+NAME/reproductions.jsonl                a line for each time that somebody re-ran some of the cells
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from multistep_bench.scoring.cell_set import CellSetScore
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import SCORER_VERSION
+from multistep_bench.scoring.statistics import Interval
+from multistep_bench.strict import Strict, content_sha256
+from multistep_bench.training.record import Run
+
+ENTRY_SCHEMA = "msb.entry/1"
+REPRODUCTION_SCHEMA = "msb.reproduction/1"
+ENTRY_FILE = "entry.json"
+RUNS_FOLDER = "runs"
+REPRODUCTIONS_FILE = "reproductions.jsonl"
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+DEVICE_NAMES = {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in range(10)}
+URL = r"https://[A-Za-z0-9.-]+\.[A-Za-z]{2,}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/?#=&+,@:-]*)?"
+URL_LENGTH = 200
+
+Track = Literal["fixed", "open"]
+Tier = Literal["self-reported", "re-scored", "reproduced"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Triple = Annotated[tuple[float, float, float], Field(strict=False)]
+Text = Annotated[str, Field(max_length=200)]
+
+
+class SetSummary(Strict):
+    """What is published of a cell set: n cells, k events, and [estimate, low, high] of p, S, A and the task's Q."""
+
+    n: int
+    events: int
+    probability: Triple | None
+    speed: Triple
+    final_accuracy: Triple
+    profile: Triple | None
+
+
+class RunManifest(Strict):
+    """A run of the entry: the hash of its spec.json and of each cell's record, and its scores."""
+
+    task: str
+    spec_sha256: Sha256
+    records: dict[str, Sha256]
+    grid: SetSummary
+    tuned: SetSummary | None
+
+
+class EntryFile(Strict):
+    """entry.json; `root` is the hash of everything else in it, and so of every curve."""
+
+    schema_: Literal["msb.entry/1"] = Field(default=ENTRY_SCHEMA, alias="schema")
+    name: str
+    url: str
+    track: Track
+    scorer: str = SCORER_VERSION
+    runs: tuple[RunManifest, ...] = Field(min_length=1, strict=False)
+    root: Sha256
+
+    def computed_root(self) -> str:
+        return content_sha256(self.model_dump(mode="json", by_alias=True, exclude={"root"}))
+
+
+class RerunCell(Strict):
+    """A cell that was trained again; pairs are (as submitted, as trained again), and None where there is no event.
+
+    same_stack: trained with the same versions on the same kind of processor, where curves must be bit-equal.
+    """
+
+    task: str
+    cell: str
+    record_sha256: Sha256
+    same_stack: bool
+    bit_equal: bool
+    eureka: Annotated[tuple[float | None, float | None], Field(strict=False)]
+    final_accuracy: Annotated[tuple[float, float], Field(strict=False)]
+
+
+class Reproduction(Strict):
+    """A line of reproductions.jsonl: who trained which cells of the entry of that root again, when, and on what."""
+
+    schema_: Literal["msb.reproduction/1"] = Field(default=REPRODUCTION_SCHEMA, alias="schema")
+    by: Annotated[str, Field(min_length=1, max_length=80)]
+    date: str = Field(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$")
+    root: Sha256
+    versions: dict[Text, Text]
+    hardware: dict[Text, Text | int]
+    cells: tuple[RerunCell, ...] = Field(min_length=1, strict=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as read. A reference has neither file nor folder of its own: its runs are baselines/results."""
+
+    name: str
+    url: str
+    track: Track
+    runs: tuple[Run, ...]
+    root: str
+    file: EntryFile | None = None
+    spec_hashes: tuple[str, ...] = ()  # of the spec.json of each run, as their bytes are
+    reproductions: tuple[Reproduction, ...] = ()
+
+    @property
+    def reference(self) -> bool:
+        return self.file is None
+
+
+def is_entry_name(name: str) -> bool:
+    """Lower-case ASCII that is a folder's name on every system."""
+    return re.fullmatch(NAME, name) is not None and name not in DEVICE_NAMES
+
+
+def is_url(url: str) -> bool:
+    """An https address without user name, quotes or anything that is not plain ASCII."""
+    return len(url) <= URL_LENGTH and re.fullmatch(URL, url) is not None and urlsplit(url).username is None
+
+
+def make_entry_file(name: str, url: str, track: Track, runs: Iterable[tuple[Run, RunScore, str]]) -> EntryFile:
+    """entry.json of runs, each with its score and the SHA-256 of its spec.json."""
+    manifests = []
+    for run, scored, spec_sha256 in runs:
+        grid, tuned = summaries(scored)
+        records = {record.cell.name: record.sha256 for record in run.records}
+        task = run.spec.task.id
+        manifests.append(RunManifest(task=task, spec_sha256=spec_sha256, records=records, grid=grid, tuned=tuned))
+    unsigned = EntryFile(name=name, url=url, track=track, runs=tuple(manifests), root="0" * 64)
+    return unsigned.model_copy(update={"root": unsigned.computed_root()})
+
+
+def summaries(scored: RunScore) -> tuple[SetSummary, SetSummary | None]:
+    """What a manifest holds of a run's score: over the grid, and at tuned rates."""
+    return _summary(scored.grid), _summary(scored.tuned) if scored.tuned else None
+
+
+def _summary(cells: CellSetScore) -> SetSummary:
+    return SetSummary(
+        n=cells.n,
+        events=cells.events,
+        probability=_triple(cells.probability),
+        speed=(cells.speed.estimate, cells.speed.low, cells.speed.high),
+        final_accuracy=(cells.final_accuracy.estimate, cells.final_accuracy.low, cells.final_accuracy.high),
+        profile=_triple(cells.profile),
+    )
+
+
+def entry_folders(board: Path) -> Iterator[Path]:
+    """The folders of a board's entries, sorted; links and files beside them are not entries."""
+    folder = board / "entries"
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _triple(interval: Interval | None) -> tuple[float, float, float] | None:
+    return None if interval is None else (interval.estimate, interval.low, interval.high)

@@ -1,0 +1,43 @@
+"""The held-out items of a cell, drawn again: whoever changed a task's code under its card was evaluated on others."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from multistep_bench.cards import load_task
+from multistep_bench.generators.base import Generator
+from multistep_bench.generators.task import make_task
+from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.training.record import EvaluationSet, Record, Run
+from multistep_bench.training.trainer import draw_evaluation, draw_secondary
+
+
+class EvaluationSets:
+    """Draws the items of cells of shipped tasks, each once; raises `DataError` where a task's files are missing."""
+
+    def __init__(self, data_root: str | Path | None = None) -> None:
+        self.data_root = data_root
+        self._tasks: dict[str, Generator] = {}
+        self._drawn: dict[tuple[str, int, Cell], tuple[EvaluationSet, dict[str, EvaluationSet]]] = {}
+
+    def problems(self, run: Run) -> Iterator[str]:
+        """Cells trained on a CPU whose items are not those that the task draws; a GPU has other random numbers."""
+        for record in run.records:
+            if record.header.hardware.get("device") != "cpu":
+                continue
+            if (record.header.evaluation, record.header.secondary) != self._of(run.spec, record):
+                yield f"{record.cell.name}: its evaluation items are not those that {run.spec.task.id} draws"
+
+    def _of(self, spec: RunSpec, record: Record) -> tuple[EvaluationSet, dict[str, EvaluationSet]]:
+        key = spec.task.id, spec.protocol.evaluation_items, record.cell
+        if key not in self._drawn:
+            if spec.task.id not in self._tasks:
+                self._tasks[spec.task.id] = make_task(load_task(spec.task.id), self.data_root)
+            task, cpu = self._tasks[spec.task.id], torch.device("cpu")
+            further = draw_secondary(spec, record.cell, task, cpu)
+            self._drawn[key] = (
+                draw_evaluation(spec, record.cell, task, cpu).description,
+                {name: its.description for name, its in further.items()},
+            )
+        return self._drawn[key]

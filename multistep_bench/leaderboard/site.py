@@ -1,0 +1,186 @@
+"""Builds the board: verifies and scores every entry, then writes the pages in site/ and the table in README.md.
+
+The pages are static and whole in themselves: they work from a disk and from any host, ask for nothing outside
+themselves, and all text of an entry in them is escaped.
+"""
+
+import base64
+import gc
+import hashlib
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from multistep_bench import __version__
+from multistep_bench.errors import BenchError
+from multistep_bench.leaderboard.board import Candidate, Row, Table, candidate, tables
+from multistep_bench.leaderboard.details import detail
+from multistep_bench.leaderboard.entry import entry_folders
+from multistep_bench.leaderboard.references import references
+from multistep_bench.leaderboard.roughness import shared_curves
+from multistep_bench.leaderboard.suites import LARGEST, SIZE_CLASSES, read_suites
+from multistep_bench.leaderboard.table import replace_table
+from multistep_bench.leaderboard.verify import Verdict, verify, verify_entry
+from multistep_bench.reporting.labels import duration, number, rate_label, short_count
+from multistep_bench.scoring.score import SCORER_VERSION
+from multistep_bench.training.folder import write_atomically
+from multistep_bench.training.machine import available_cores
+
+SITE_FOLDER = "site"
+PAGES_FOLDER = "entries"
+README = "README.md"
+MANY = 100  # entries, from which on processes pay for their start
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build wrote. refused: name → problems of entries that are not shown; apart: sound ones in no suite."""
+
+    index: Path
+    tables: list[Table]
+    refused: dict[str, tuple[str, ...]]
+    apart: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        shown = {table.suite.name: [row.entry.name for row in table.rows] for table in self.tables}
+        refused = {name: list(problems) for name, problems in self.refused.items()}
+        return {"index": str(self.index), "suites": shown, "refused": refused, "apart": list(self.apart)}
+
+
+def build(board: Path) -> Built:
+    """Verifies every entry of a board and writes its pages and its README's table.
+
+    Raises `BenchError` where the folder, its suites or its README are not those of a board.
+    """
+    if not board.is_dir():
+        raise BenchError(f"there is no folder {board}; run this in a checkout, or name the board's folder with --board")
+    suites = read_suites(board)
+    candidates = _candidates(board)
+    ranked = tables(suites, candidates)
+    shown = {row.entry.name for table in ranked for row in table.rows}
+    verdicts = [each.verdict for each in candidates]
+    refused = {verdict.name: verdict.problems for verdict in verdicts if not verdict.sound}
+    apart = tuple(sorted(verdict.name for verdict in verdicts if verdict.sound and verdict.name not in shown))
+    built = Built(board / SITE_FOLDER / "index.html", ranked, refused, apart)
+    replace_table(board / README, ranked)
+    _write_pages(built)
+    return built
+
+
+def _candidates(board: Path) -> list[Candidate]:
+    """What was found of every entry, references first; those that share a curve with another are refused, both."""
+    candidates = [candidate(verify_entry(entry, entry.name)) for entry in references()]
+    taken = {each.verdict.name for each in candidates}
+    for each in _assessed(list(entry_folders(board))):
+        name = each.verdict.name
+        candidates.append(each.refused("its name is a reference's") if name in taken else each)
+    shared = _shared([each.verdict for each in candidates])
+    return [each.refused(*shared.get(index, ())) for index, each in enumerate(candidates)]
+
+
+def _assessed(folders: Sequence[Path]) -> Iterator[Candidate]:
+    """What was found of each entry, in order; of many in processes, one a core."""
+    if len(folders) < MANY:
+        yield from map(_assess, folders)
+        return
+    with ProcessPoolExecutor(available_cores(), multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_assess, folders, chunksize=8)
+
+
+def _assess(folder: Path) -> Candidate:
+    with _no_full_collections():
+        return candidate(verify(folder, draw_items=False))
+
+
+def _shared(verdicts: Sequence[Verdict]) -> dict[int, list[str]]:
+    """By index of the verdict: which curves it shares with which other entry. A reference is never at fault."""
+    curves = [
+        (f"{index} {cell}", hashes)
+        for index, verdict in enumerate(verdicts)
+        if verdict.sound
+        for cell, hashes in verdict.curves
+    ]
+    shared: dict[int, list[str]] = {}
+    for pair in shared_curves(curves):
+        places = [(int(index), cell) for index, _, cell in (name.partition(" ") for name in pair)]
+        for (mine, cell), (other, there) in (places, places[::-1]):
+            entry = verdicts[mine].entry
+            if entry is not None and not entry.reference:
+                shared.setdefault(mine, []).append(f"{cell} shares a curve with {verdicts[other].name}: {there}")
+    return shared
+
+
+def _write_pages(built: Built) -> None:
+    environment = _environment()
+    pages = built.index.parent / PAGES_FOLDER
+    pages.mkdir(parents=True, exist_ok=True)
+    index = environment.get_template("board.html.j2").render(_board_content(built))
+    write_atomically(built.index, index)
+    template = environment.get_template("entry.html.j2")
+    wanted: dict[str, list[tuple[Table, Row]]] = {}
+    for table in built.tables:
+        for row in table.rows:
+            wanted.setdefault(row.entry.name, []).append((table, row))
+    for name, places in wanted.items():
+        (pages / f"{name}.html").write_text(template.render(detail(places)), encoding="utf-8")
+    for page in pages.glob("*.html"):
+        if page.stem not in wanted:
+            page.unlink()
+
+
+def _board_content(built: Built) -> dict[str, Any]:
+    script = _file("leaderboard", "board.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {
+        "tables": built.tables,
+        "refused": built.refused,
+        "apart": built.apart,
+        "sizes": [*(name for name, _ in SIZE_CLASSES), LARGEST],
+        "most_tasks": max(len(table.suite.tasks) for table in built.tables),
+        "version": __version__,
+        "scorer": SCORER_VERSION,
+        "js": Markup(script),
+        "script_hash": f"sha256-{digest}",
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: _file("leaderboard", name)),
+    )
+    environment.filters |= {
+        "number": number,
+        "rate": rate_label,
+        "short": lambda value: "–" if value is None else short_count(value),
+        "flops": lambda value: "–" if value is None else f"{value:.1e}".replace("e+", "e"),
+        "count": lambda value: "–" if value is None else f"{value:,.0f}",
+        "duration": lambda value: "–" if value is None else duration(value),
+    }
+    environment.globals["css"] = Markup(_file("reporting", "report.css") + _file("leaderboard", "board.css"))
+    return environment
+
+
+def _file(package: str, name: str) -> str:
+    return resources.files(f"multistep_bench.{package}").joinpath(name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _no_full_collections() -> Iterator[None]:
+    """Sets aside all objects imported, which reading thousands of records would have walked through again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,174 @@
+"""Verifies an entry: every hash, every copy of a number, every curve, and the score computed anew.
+
+`verify` finds every problem and raises for none: an entry is hostile input. What passes is *re-scored*: its curves
+are consistent and its score is ours. That somebody trained those curves is shown by `reproduce` alone.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multistep_bench.errors import BenchError, DataError
+from multistep_bench.leaderboard.curves import expected_header, record_problems
+from multistep_bench.leaderboard.entry import (
+    Entry,
+    Tier,
+    entry_folders,
+)
+from multistep_bench.leaderboard.manifest import file_problems, score_problems
+from multistep_bench.leaderboard.reading import read_entry
+from multistep_bench.leaderboard.recipe import spec_problems
+from multistep_bench.leaderboard.references import references
+from multistep_bench.leaderboard.reproductions import agrees
+from multistep_bench.leaderboard.roughness import fingerprints, shared_curves
+from multistep_bench.leaderboard.strict_json import Unreadable
+from multistep_bench.scoring.score import Score, score
+from multistep_bench.training.record import Run
+
+PROBLEMS_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of an entry.
+
+    problems:   why it is false, or cannot be read where `readable` is False; none for a sound entry.
+    notes:      what could not be checked here.
+    entry, score: what was read, None where it cannot be; `score` only of a sound entry.
+    curves:     (cell, fingerprints) of every cell, to find copies in other entries.
+    """
+
+    name: str
+    problems: tuple[str, ...] = ()
+    readable: bool = True
+    notes: tuple[str, ...] = ()
+    entry: Entry | None = None
+    score: Score | None = None
+    curves: tuple[tuple[str, np.ndarray], ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems
+
+    def refused(self, *problems: str) -> "Verdict":
+        """The same with further problems, if any."""
+        if not problems:
+            return self
+        return replace(self, problems=(*self.problems, *problems)[:PROBLEMS_SHOWN], score=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "entry": self.name,
+            "sound": self.sound,
+            "readable": self.readable,
+            "tier": self.tier,
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+            "score": self.score.to_dict() if self.score else None,
+        }
+
+    @property
+    def tier(self) -> Tier:
+        """self-reported until it is found sound, re-scored from then on, reproduced if every cell re-run agrees."""
+        if not self.sound or self.entry is None:
+            return "self-reported"
+        cells = [cell for note in self.entry.reproductions for cell in note.cells]
+        return "reproduced" if cells and all(map(agrees, cells)) else "re-scored"
+
+
+def verify(
+    folder: Path, *, among: Path | None = None, data_root: Path | None = None, draw_items: bool = True
+) -> Verdict:
+    """Everything that is wrong with the entry in a folder.
+
+    among:      the folder of a board, whose other entries and references must not share a curve with this one.
+    draw_items: draw the evaluation items of every cell again, for which a task needs its data files.
+    """
+    try:
+        entry = read_entry(folder)
+    except Unreadable as error:
+        return Verdict(folder.name, error.problems[:PROBLEMS_SHOWN], readable=False)
+    except OSError as error:
+        return Verdict(folder.name, (f"{folder}: {error.strerror}",), readable=False)
+    verdict = verify_entry(entry, folder.name)
+    if draw_items and verdict.sound:
+        problems, notes = _draw_problems(entry, data_root)
+        verdict = replace(verdict.refused(*problems), notes=tuple(notes))
+    if among is not None:
+        verdict = verdict.refused(*copied_from_others(verdict.curves, _others(folder, among)))
+    return verdict
+
+
+def verify_entry(entry: Entry, name: str) -> Verdict:
+    """Everything that is wrong with an entry by itself; `name` is what it should be called."""
+    problems = list(file_problems(entry, name))
+    for run in entry.runs:
+        problems += [f"{run.spec.task.id}: {problem}" for problem in _run_problems(run)]
+    curves = tuple(
+        (f"{run.spec.task.id}/{record.cell.name}", fingerprints(record)) for run in entry.runs for record in run.records
+    )
+    problems += [f"{first} and {second} share a curve" for first, second in shared_curves(curves)]
+    scored = None
+    if not problems:
+        try:
+            scored = score(entry.runs)
+        except BenchError as error:
+            problems.append(str(error))
+    if scored is not None:
+        problems += score_problems(entry, scored)
+    shown = tuple(problems[:PROBLEMS_SHOWN])
+    return Verdict(name, shown, entry=entry, score=None if problems else scored, curves=curves)
+
+
+def copied_from_others(
+    curves: Iterable[tuple[str, np.ndarray]], others: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[str]:
+    """Curves that an entry shares with others; their names begin with the entry's, as in "vit: task/cell"."""
+    ours = {f"\0{name}": hashes for name, hashes in curves}  # no name begins so
+    for pair in shared_curves([*ours.items(), *others]):
+        mine = [name for name in pair if name in ours]
+        if len(mine) == 1:
+            (theirs,) = set(pair) - set(mine)
+            yield f"{mine[0][1:]} shares a curve with {theirs}"
+
+
+def _others(folder: Path, board: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The curves of the references and of a board's other entries; one that cannot be read has none."""
+    entries = list(references())
+    for other in entry_folders(board):
+        if other.resolve() != folder.resolve():
+            try:
+                entries.append(read_entry(other))
+            except (Unreadable, OSError):
+                continue  # whoever verifies that one is told
+    for entry in entries:
+        for run in entry.runs:
+            for record in run.records:
+                yield f"{entry.name}: {run.spec.task.id}/{record.cell.name}", fingerprints(record)
+
+
+def _draw_problems(entry: Entry, data_root: Path | None) -> tuple[list[str], list[str]]:
+    from multistep_bench.leaderboard.evaluation_sets import EvaluationSets
+
+    sets, problems, notes = EvaluationSets(data_root), [], []
+    for run in entry.runs:
+        try:
+            problems += sets.problems(run)
+        except DataError as error:
+            notes.append(f"{run.spec.task.id}: evaluation items not drawn again, {error}")
+        if any(record.header.hardware.get("device") != "cpu" for record in run.records):
+            notes.append(f"{run.spec.task.id}: evaluation items of cells trained on a GPU are not drawn again")
+    return problems, notes
+
+
+def _run_problems(run: Run) -> Iterator[str]:
+    spec = run.spec
+    yield from spec_problems(spec)
+    present = {record.cell for record in run.records}
+    yield from (f"{cell.name} is missing" for cell in spec.cells() if cell not in present)
+    expected = expected_header(spec)
+    for record in run.records:
+        yield from (f"{record.cell.name}: {problem}" for problem in record_problems(record, spec, expected))
