@@ -264,7 +264,7 @@ def test_without_fixed_labels_there_is_nothing_to_remember() -> None:
     ("parameters", "message"),
     [
         ({"labels": 4, "ways": 5}, "labels 4 cannot be dealt to 5 classes"),
-        ({"labels": 4, "fixed_labels": True}, "or none with fixed_labels = true"),
+        ({"labels": 4, "fixed_labels": True}, "or labels = 0 with fixed_labels = true"),
         ({"bursty": 0.5}, "set fixed_labels = true"),
         ({"zipf": 1.0}, "set fixed_labels = true"),
         ({"fixed_labels": True, "shots": 1}, "shots 1: a bursty context shows"),

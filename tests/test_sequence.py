@@ -98,7 +98,7 @@ def test_an_episode_is_read_as_item_label_item_label_query() -> None:
     items, labels = torch.randn(2, 4, 7), torch.tensor([[0, 3, 1], [2, 2, 0]])
     embedded = model.embedding({"items": items, "labels": labels})
     assert embedded.shape == (2, 7, 64)
-    assert torch.allclose(embedded[:, ::2], model.embedding.items(items), atol=1e-6)  # type: ignore[operator]
+    assert torch.allclose(embedded[:, ::2], model.embedding.norm(model.embedding.items(items)), atol=1e-6)  # type: ignore[operator]
     assert torch.equal(embedded[:, 1::2], model.embedding.labels(labels))  # type: ignore[operator]
     assert model({"items": items, "labels": labels}).shape == (2, CLASSES)
 

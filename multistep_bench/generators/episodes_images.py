@@ -27,7 +27,7 @@ class ImageEpisodeParameters(Strict):
     """source: name of an image source whose two splits hold different classes.
     pixels: height and width of an item; source images of another size are resized bilinearly.
     shots, ways: context items of each class, and classes.
-    labels: L, at least `ways`, which is the default; distinct ones are dealt anew to the classes of every episode.
+    labels: L, at least `ways`, which 0 stands for; distinct ones are dealt anew to the classes of every episode.
     symmetries: every class of the source is eight, one for each rotation and mirror image.
     fixed_labels: every training class keeps its own label, evaluation deals the first `ways` of them, and training
     episodes are those of Chan et al.: with probability `bursty` the context holds shots − 1 items of each of `ways`
@@ -39,7 +39,7 @@ class ImageEpisodeParameters(Strict):
     pixels: int = Field(default=28, ge=4)
     shots: int = Field(default=4, ge=1)
     ways: int = Field(default=2, ge=2)
-    labels: int | None = Field(default=None, ge=2)
+    labels: int = Field(default=0, ge=0)
     symmetries: bool = True
     fixed_labels: bool = False
     bursty: float = Field(default=1.0, ge=0, le=1)
@@ -50,10 +50,10 @@ class ImageEpisodeParameters(Strict):
     def _consistent(self) -> "ImageEpisodeParameters":
         if not self.fixed_labels and (self.bursty, self.zipf, self.seed) != (1, 0, 0):
             raise ValueError("bursty, zipf and seed shape episodes of fixed labels; set fixed_labels = true with them")
-        if self.labels is not None and (self.fixed_labels or self.labels < self.ways):
+        if self.labels and (self.fixed_labels or self.labels < self.ways):
             raise ValueError(
                 f"labels {self.labels} cannot be dealt to {self.ways} classes that differ in label; give as many or"
-                " more, or none with fixed_labels = true, where there is one label a class"
+                " more, or labels = 0 with fixed_labels = true, where there is one label a class"
             )
         if self.fixed_labels and self.shots < 2:
             raise ValueError(f"shots {self.shots}: a bursty context shows shots − 1 items of a class; give 2 or more")
