@@ -206,12 +206,13 @@ def _embedding(info: TaskInfo, width: int, embedder_width: int) -> tuple[nn.Modu
 
 
 def _item_embedding(shape: tuple[int, ...], width: int, embedder_width: int) -> nn.Module:
+    last: Any
     if len(shape) == 1:
         embedder = last = nn.Linear(shape[0], width)
     else:
         channels, *sides = shape
         small = max(sides) <= SMALL_IMAGE // 2
         embedder = resnet(channels, width, 1, embedder_width, small_image=small, norm=partial(nn.GroupNorm, 1))
-        last = embedder.get_submodule("fc")
+        last = embedder[-1]
     nn.init.normal_(last.weight)  # as embeddings; smaller weights forget the items during a plateau
     return embedder
