@@ -27,14 +27,18 @@ def test_a_result_is_complete_and_of_the_present_cards(run: Path) -> None:
         assert spec.protocol == card.protocol(spec.protocol_name)
 
 
-@pytest.mark.parametrize("run", [run for run in RUNS if run.name.startswith("vit")], ids=lambda run: run.name)
+def section(task: str) -> str:
+    """What the page says of a task's results."""
+    (found,) = [part for part in (BASELINES / "README.md").read_text().split("\n## ") if f"Results: `{task}`" in part]
+    return found
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}/{run.name}")
 def test_the_page_reports_what_the_curves_score(run: Path) -> None:
     (scored,) = score([run]).runs
-    (row,) = [
-        row
-        for row in (BASELINES / "README.md").read_text().splitlines()
-        if row.startswith(f"| `{run.name}` | ") and "/6" in row
-    ]
+    if scored.spec.changes:
+        pytest.skip("not the protocol as it is: reported in words")
+    (row,) = [row for row in section(run.parent.name).splitlines() if row.startswith(f"| `{run.name}` | ")]
     by_rate = " | ".join(f"{rate.events}/{rate.n}" for rate in scored.by_rate)
     speed = scored.grid.speed
     assert by_rate in row
