@@ -1,5 +1,34 @@
 """What every test shares."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 import torch
+from chromium import Page, find_chromium
 
 torch.set_num_threads(1)  # as in a worker; two threads on two busy cores are many times slower
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without network, data folder or cache: the cache would be at the path given."""
+    monkeypatch.delenv("MULTISTEP_BENCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", refuse)
+    return tmp_path / "cache" / "multistep-bench"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of headless Chromium."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    page = Page(program, tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()

@@ -25,19 +25,6 @@ needs_mnist = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine without network, data folder or cache: the cache would be at the path given."""
-    monkeypatch.delenv("MULTISTEP_BENCH_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils.download_url", refuse)
-    return tmp_path / "cache" / "multistep-bench"
-
-
 def idx(array: np.ndarray) -> bytes:
     """The bytes of an IDX file of this uint8 array."""
     return struct.pack(f">I{array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()

@@ -139,15 +139,8 @@ def write_small(root: Path, content: bytes) -> Path:
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(offline: Path, tmp_path: Path) -> Path:
     """An empty data folder on a machine without network or cache."""
-    monkeypatch.delenv("MULTISTEP_BENCH_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils.download_url", refuse)
     return tmp_path
 
 
@@ -213,50 +206,50 @@ BROKEN = {
 
 @pytest.mark.parametrize(("write_it", "message"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_archive_is_one_sentence_with_its_path(
-    offline: Path, write_it: Callable[[Path], object], message: str
+    folder: Path, write_it: Callable[[Path], object], message: str
 ) -> None:
-    write_it(offline)
+    write_it(folder)
     with pytest.raises(DataError, match=message) as caught:
-        omniglot(offline)
+        omniglot(folder)
     assert not isinstance(caught.value, DataMissing)
-    assert str(offline) in str(caught.value)
+    assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_an_endless_drawing_is_not_read_to_its_end(offline: Path) -> None:
+def test_an_endless_drawing_is_not_read_to_its_end(folder: Path) -> None:
     """A small archive may unpack to gigabytes; no more than a drawing's worth of it is looked at."""
-    write_small(offline, png() + bytes(200_000_000))
+    write_small(folder, png() + bytes(200_000_000))
     with pytest.raises(DataError):
-        omniglot(offline)
+        omniglot(folder)
     member = f"{SMALL[0]}/{MEMBER}"
-    ((_, content),) = module._zip_files(offline / "omniglot-py" / f"{SMALL[0]}.zip", module.re.compile(member))
+    ((_, content),) = module._zip_files(folder / "omniglot-py" / f"{SMALL[0]}.zip", module.re.compile(member))
     assert len(content) <= module.MAX_BYTES + 1
 
 
-def test_too_many_drawings_are_refused(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_drawings_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_MEMBERS", 0)
-    write_small(offline, png())
+    write_small(folder, png())
     with pytest.raises(DataError, match="holds 1 drawings, more than Omniglot has"):
-        omniglot(offline)
+        omniglot(folder)
 
 
 # --- looking and downloading
 
 
-def test_without_files_and_network_the_error_names_the_ways_out(offline: Path) -> None:
+def test_without_files_and_network_the_error_names_the_ways_out(folder: Path) -> None:
     with pytest.raises(DataMissing, match=r"source 'omniglot' needs the files images_background.zip") as caught:
-        omniglot(offline)
+        omniglot(folder)
     for part in ("network is unreachable", "--data-root", "$MULTISTEP_BENCH_DATA", "omniglot-py"):
         assert part in str(caught.value)
 
 
-def test_one_of_the_small_archives_is_not_enough(offline: Path) -> None:
-    write(offline, SMALL[0], {})
+def test_one_of_the_small_archives_is_not_enough(folder: Path) -> None:
+    write(folder, SMALL[0], {})
     with pytest.raises(DataMissing):
-        omniglot(offline)
+        omniglot(folder)
 
 
-def test_the_download_asks_for_torchvisions_checksum(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_download_asks_for_torchvisions_checksum(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def download_url(url: str, root: str, filename: str, md5: str) -> None:
@@ -266,9 +259,9 @@ def test_the_download_asks_for_torchvisions_checksum(offline: Path, monkeypatch:
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
     with pytest.raises(DataError, match="lack Balinese"):
-        omniglot(offline)
+        omniglot(folder)
     assert asked == [("images_background.zip", "68d2efa1b9178cc56df9314c21c6e718")]
-    assert [path.name for path in (offline / "omniglot-py").iterdir()] == ["images_background.zip"]
+    assert [path.name for path in (folder / "omniglot-py").iterdir()] == ["images_background.zip"]
 
 
 def full_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,21 +276,21 @@ def full_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_full_sets_train_on_background_and_hold_out_evaluation(
-    offline: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full_sets(offline, monkeypatch)
+    full_sets(folder, monkeypatch)
     monkeypatch.setattr(module, "_verify_md5", lambda path: None)
-    source = module.omniglot_full(offline)
+    source = module.omniglot_full(folder)
     assert source.classes == ("Greek/character01", "Korean/character02", "Tengwar/character01")
     assert source.train.labels.tolist() == [0] * 20 + [1] * 20
     assert source.eval.labels.tolist() == [2] * 20
     assert source.eval.ids.tolist() == list(range(40, 60))
     monkeypatch.setattr(module, "CHARACTERS", {BACKGROUND: 3, EVALUATION: 1})
     with pytest.raises(DataError, match=r"images_background.zip holds 40 drawings where 60 belong"):
-        module.omniglot_full(offline)
+        module.omniglot_full(folder)
 
 
-def test_full_archives_are_checked_against_the_published_md5(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    full_sets(offline, monkeypatch)
+def test_full_archives_are_checked_against_the_published_md5(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full_sets(folder, monkeypatch)
     with pytest.raises(DataError, match=r"images_background.zip has MD5 .*, not the published 68d2efa1"):
-        module.omniglot_full(offline)
+        module.omniglot_full(folder)

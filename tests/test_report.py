@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import records
-from chromium import Page, find_chromium
+from chromium import Page
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.report import write_report
@@ -83,14 +82,9 @@ def test_a_wrong_ending_or_place_is_one_sentence(runs: list[Run], tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def page(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    page = Page(program, tmp_path_factory.mktemp("profile"))
+def page(page: Page, report: Path) -> Page:
     page.open(report.as_uri())
-    yield page
-    page.close()
+    return page
 
 
 def texts(page: Page, selector: str) -> list[str]:

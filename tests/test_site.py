@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import entries
 import numpy as np
 import pytest
-from chromium import Page, find_chromium
+from chromium import Page
 from entries import TASK, URL
 from typer.testing import CliRunner
 
@@ -161,16 +160,6 @@ def test_pages_ask_for_nothing_outside_themselves(built: Built) -> None:
         links = set(re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'\s>]*)", re.sub(r"&\S+;", "", page)))
         assert {link for link in links if ":" in link or link.startswith("/")} <= {"data:,", URL}
         assert page.count("<script") == (path == built.index)
-
-
-@pytest.fixture(scope="module")
-def page(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    page = Page(program, tmp_path_factory.mktemp("profile"))
-    yield page
-    page.close()
 
 
 def opened(page: Page, address: str) -> Page:
