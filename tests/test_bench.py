@@ -147,7 +147,7 @@ def test_cells_counts_the_samples_of_a_launched_run() -> None:
 
 
 def test_a_cell_that_breaks_while_it_is_timed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(trainer: SingleTrainer) -> None:
+    def broken(trainer: SingleTrainer, name: str | None) -> None:
         raise ZeroDivisionError("no items")
 
     monkeypatch.setattr(SingleTrainer, "evaluate", broken)
