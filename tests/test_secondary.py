@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from multistep_bench import seeds
 from multistep_bench.models.build import logits
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.launch import launch
@@ -41,6 +42,16 @@ def test_every_evaluation_reads_the_secondary_sets_too(spec: RunSpec) -> None:
     assert items.description.items == len(targets)
     assert last.correct == int((answers.argmax(-1) == targets).sum())
     assert last.loss == pytest.approx(flat_cross_entropy(answers, targets).item(), rel=1e-5)
+
+
+def test_their_items_come_from_a_stream_of_their_own(spec: RunSpec) -> None:
+    task, cell = task_of(spec), Cell(0, 0)
+    (batch,) = draw_secondary(spec, cell, task, CPU)["hop 1"].batches
+    items = spec.protocol.evaluation_items
+    others = [
+        task.secondary(items, seeds.generator(cell.seed(spec.task.id, name)))["hop 1"] for name in ("eval", "train")
+    ]
+    assert all(not torch.equal(batch.tensors()["inputs"], other.tensors()["inputs"]) for other in others)
 
 
 def test_the_primary_curve_does_not_depend_on_them(spec: RunSpec) -> None:

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 import multistep_bench as mb
 from multistep_bench.batch import IGNORED
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models.sequence import Rotary, Sequence, build
+from multistep_bench.models.sequence import Episode, Rotary, Sequence, build
 
 Kind = Literal["image", "tokens", "episode"]
 TOKENS, VOCABULARY, CLASSES = 6, 11, 5
@@ -112,6 +112,18 @@ def test_images_of_an_episode_are_embedded_one_by_one(side) -> None:
     assert torch.allclose(together[:1], alone, atol=1e-4)
     items[0, 0] += 1
     assert not torch.allclose(model({"items": items, "labels": labels})[:1], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_centred_items_do_not_show_what_all_share(centre) -> None:
+    torch.manual_seed(0)
+    episode = Episode(torch.nn.Identity(), labels=4, width=7, centre=centre)
+    items, labels = torch.randn(2, 4, 7), torch.zeros(2, 3, dtype=torch.int64)
+    shared = items + torch.randn(2, 1, 7)
+    same = torch.allclose(
+        episode({"items": items, "labels": labels}), episode({"items": shared, "labels": labels}), atol=1e-5
+    )
+    assert same == centre
 
 
 def test_presets_and_options_set_the_size() -> None:
