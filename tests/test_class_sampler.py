@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from image_data import stream
+from sampling import four_errors
 
 from multistep_bench.generators.class_sampler import ClassSampler, uniform_classes, zipf_classes
 
@@ -15,13 +16,9 @@ def shares(classes: torch.Tensor, count: int) -> list[float]:
     return (torch.bincount(classes.flatten(), minlength=count) / classes.numel()).tolist()
 
 
-def four_errors(p: float) -> float:
-    return 4 * (p * (1 - p) / N) ** 0.5
-
-
 def test_classes_come_as_often_as_their_weights_say() -> None:
     drawn = ClassSampler(torch.tensor([5, 1, 0, 4])).draw(N, rng=stream("weights"))
-    assert shares(drawn, 4) == pytest.approx([0.5, 0.1, 0, 0.4], abs=four_errors(0.5))
+    assert shares(drawn, 4) == pytest.approx([0.5, 0.1, 0, 0.4], abs=four_errors(0.5, N))
 
 
 def test_zipf_frequencies_fall_as_a_power_of_the_rank() -> None:
@@ -47,7 +44,7 @@ def test_draws_without_replacement_have_the_probabilities_of_one_after_the_other
             continue
         left = total - weights[a]
         p = weights[a] / total * weights[b] / left * weights[c] / (left - weights[b])
-        assert code[16 * a + 4 * b + c] == pytest.approx(p, abs=four_errors(p))
+        assert code[16 * a + 4 * b + c] == pytest.approx(p, abs=four_errors(p, N))
 
 
 def test_all_classes_in_distinct_draws_are_a_permutation() -> None:
@@ -59,7 +56,7 @@ def test_excluded_classes_never_come_and_the_others_keep_their_ratio() -> None:
     sampler = ClassSampler(torch.tensor([4, 3, 2, 1]))
     without = torch.tensor([3, 0]).expand(N, 2)  # in any order
     drawn = sampler.draw(N, rng=stream("without"), without=without)
-    assert shares(drawn, 4) == pytest.approx([0, 0.6, 0.4, 0], abs=four_errors(0.6))
+    assert shares(drawn, 4) == pytest.approx([0, 0.6, 0.4, 0], abs=four_errors(0.6, N))
     assert set(drawn.unique().tolist()) == {1, 2}
 
 

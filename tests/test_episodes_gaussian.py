@@ -3,6 +3,7 @@
 import pytest
 import torch
 from image_data import stream
+from sampling import accuracy, episode, four_errors
 
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
@@ -22,15 +23,9 @@ def draw(task: GaussianEpisodes, split: Split = "eval", n: int = N) -> Batch:
     return task.sample(n, split=split, rng=stream("gaussian", split))
 
 
-def inputs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Items [B, n + 1, D] and labels [B, n]."""
-    assert isinstance(batch.inputs, dict)
-    return batch.inputs["items"], batch.inputs["labels"]
-
-
 def nearest(batch: Batch) -> torch.Tensor:
     """The context item nearest to the query, by an own computation, [B]."""
-    items, _ = inputs(batch)
+    items, _ = episode(batch)
     return (items[:, :-1] - items[:, -1:]).pow(2).sum(2).argmin(1)
 
 
@@ -38,14 +33,6 @@ def classes_of(batch: Batch) -> torch.Tensor:
     """Classes of the context's items, [B, n]."""
     names = sorted((name for name in batch.steps if name.startswith("item_")), key=lambda name: int(name.split("_")[1]))
     return torch.stack([batch.steps[name] for name in names], 1)
-
-
-def accuracy(answers: torch.Tensor, batch: Batch) -> float:
-    return float((answers == batch.targets).double().mean())
-
-
-def four_errors(level: float, n: int = N) -> float:
-    return 4 * (level * (1 - level) / n) ** 0.5
 
 
 # --- what is in an episode
@@ -56,7 +43,7 @@ def four_errors(level: float, n: int = N) -> float:
 def test_the_label_behind_the_nearest_item_is_the_answer(parameters: dict, split: Split) -> None:
     """The ceiling, by a reader that knows nothing but distances."""
     batch = draw(task(**parameters), split)
-    _, labels = inputs(batch)
+    _, labels = episode(batch)
     assert torch.equal(labels.gather(1, nearest(batch).unsqueeze(1)).squeeze(1), batch.targets)
 
 
@@ -64,7 +51,7 @@ def test_the_label_behind_the_nearest_item_is_the_answer(parameters: dict, split
 def test_each_class_of_the_context_has_its_copies_and_a_label_of_its_own(parameters: dict) -> None:
     generator = task(**parameters)
     batch = draw(generator)
-    classes, (_, labels) = classes_of(batch), inputs(batch)
+    classes, (_, labels) = classes_of(batch), episode(batch)
     copies = parameters.get("copies", 1)
     assert torch.equal(
         classes.sort(1).values, torch.arange(generator.ways).repeat_interleave(copies).expand_as(classes)
@@ -85,18 +72,18 @@ def test_items_stand_in_random_order() -> None:
     classes = classes_of(draw(task(copies=2)))
     for one, other in ((0, 1), (6, 7), (0, 7)):
         equal = float((classes[:, one] == classes[:, other]).double().mean())
-        assert equal == pytest.approx(1 / 7, abs=four_errors(1 / 7))
+        assert equal == pytest.approx(1 / 7, abs=four_errors(1 / 7, N))
 
 
 def test_the_query_is_a_new_draw_and_so_is_every_copy() -> None:
-    items, _ = inputs(draw(task(copies=2)))
+    items, _ = episode(draw(task(copies=2)))
     gaps = torch.cdist(items, items) + 9 * torch.eye(items.shape[1])
     assert gaps.min() > 0.05  # two draws of one class are about ε·√2 = 0.14 apart
 
 
 def test_items_have_the_mean_size_and_noise_that_are_said() -> None:
     batch = draw(task(noise=0.3))
-    items, _ = inputs(batch)
+    items, _ = episode(batch)
     match = batch.steps["match"].view(-1, 1, 1).expand(-1, 1, 63)
     gap = (items[:, -1:] - items.gather(1, match)).pow(2).sum(2).mean()
     assert float(items.pow(2).sum(2).mean()) == pytest.approx(1, abs=0.01)
@@ -110,11 +97,11 @@ def test_answers_labels_and_places_of_the_match_are_uniform_and_independent(para
     batch = draw(generator)
     count = generator.num_labels
     share = torch.bincount(batch.targets, minlength=count) / N
-    assert share.tolist() == pytest.approx([1 / count] * count, abs=four_errors(1 / count))
-    _, labels = inputs(batch)
+    assert share.tolist() == pytest.approx([1 / count] * count, abs=four_errors(1 / count, N))
+    _, labels = episode(batch)
     for place in (0, generator.pairs - 1):  # the label at a place says as little as any other of the context
         assert accuracy(labels[:, place], batch) == pytest.approx(
-            1 / generator.ways, abs=four_errors(1 / generator.ways)
+            1 / generator.ways, abs=four_errors(1 / generator.ways, N)
         )
 
 
@@ -131,23 +118,23 @@ def test_levels_follow_from_labels_and_classes_in_the_context() -> None:
 def test_labels_at_random_and_labels_of_the_context_at_random_land_on_chance_and_shortcut(parameters: dict) -> None:
     generator = task(**parameters)
     batch, levels = draw(generator), generator.levels()
-    _, labels = inputs(batch)
+    _, labels = episode(batch)
     anything = torch.randint(generator.num_labels, (N,), generator=stream("chance"))
     some = labels.gather(1, torch.randint(generator.pairs, (N, 1), generator=stream("shortcut"))).squeeze(1)
     most_frequent = labels.mode(1).values
     shortcut = levels.floor
-    assert accuracy(anything, batch) == pytest.approx(levels.chance, abs=four_errors(levels.chance))
-    assert accuracy(some, batch) == pytest.approx(shortcut, abs=four_errors(shortcut))
-    assert accuracy(most_frequent, batch) == pytest.approx(shortcut, abs=four_errors(shortcut))
+    assert accuracy(anything, batch) == pytest.approx(levels.chance, abs=four_errors(levels.chance, N))
+    assert accuracy(some, batch) == pytest.approx(shortcut, abs=four_errors(shortcut, N))
+    assert accuracy(most_frequent, batch) == pytest.approx(shortcut, abs=four_errors(shortcut, N))
 
 
 def test_the_matching_item_says_nothing_before_it_is_compared_with_the_query() -> None:
     """Any rule on the context alone: here the items nearest to one another."""
     batch = draw(task(pairs=4))
-    items, labels = inputs(batch)
+    items, labels = episode(batch)
     inner = torch.cdist(items[:, :-1], items[:, :-1]) + 9 * torch.eye(4)
     answers = labels.gather(1, inner.amin(2).argmin(1, keepdim=True)).squeeze(1)
-    assert accuracy(answers, batch) == pytest.approx(0.25, abs=four_errors(0.25))
+    assert accuracy(answers, batch) == pytest.approx(0.25, abs=four_errors(0.25, N))
 
 
 def test_confusion_is_how_often_another_class_is_nearer() -> None:
@@ -175,7 +162,7 @@ def test_a_pools_classes_and_labels_are_the_same_in_every_stream() -> None:
     first = one.sample(2000, split="train", rng=stream("one"))
     again = other.sample(2000, split="train", rng=stream("two"))
     means = [
-        torch.zeros(100, 63).index_add(0, batch.steps["query_class"], inputs(batch)[0][:, -1])
+        torch.zeros(100, 63).index_add(0, batch.steps["query_class"], episode(batch)[0][:, -1])
         for batch in (first, again)
     ]
     counts = [torch.bincount(batch.steps["query_class"], minlength=100).unsqueeze(1) for batch in (first, again)]
@@ -191,20 +178,20 @@ def test_a_pools_labels_are_shared_out_evenly_and_its_contexts_repeat_no_class()
     classes = classes_of(batch).sort(1).values
     assert (classes[:, 1:] > classes[:, :-1]).all()
     assert torch.bincount(torch.arange(100) % 20).unique().numel() == 1
-    assert torch.equal(inputs(batch)[1], classes_of(batch) % 20)
+    assert torch.equal(episode(batch)[1], classes_of(batch) % 20)
 
 
 def test_with_a_pool_evaluation_is_on_classes_that_training_never_shows() -> None:
     """Weights that know the pool by heart are at chance; matching is right."""
     generator = task(**POOL)
     batch = draw(generator)
-    items, labels = inputs(batch)
+    items, labels = episode(batch)
     by_heart = torch.cdist(items[:, -1].double(), generator.means).argmin(1) % 20
     level = generator.levels().chance
-    assert accuracy(by_heart, batch) == pytest.approx(level, abs=four_errors(level))
+    assert accuracy(by_heart, batch) == pytest.approx(level, abs=four_errors(level, N))
     assert accuracy(labels.gather(1, nearest(batch).unsqueeze(1)).squeeze(1), batch) == 1
     known = draw(generator, "train")
-    assert accuracy(torch.cdist(inputs(known)[0][:, -1].double(), generator.means).argmin(1) % 20, known) == 1
+    assert accuracy(torch.cdist(episode(known)[0][:, -1].double(), generator.means).argmin(1) % 20, known) == 1
 
 
 def test_the_secondary_curves_tell_weights_from_context() -> None:
@@ -216,10 +203,10 @@ def test_the_secondary_curves_tell_weights_from_context() -> None:
     assert (absent.steps["match"] == -1).all()
     assert not (classes_of(absent) == absent.steps["query_class"].unsqueeze(1)).any()
     for batch in (absent, present):
-        by_heart = torch.cdist(inputs(batch)[0][:, -1].double(), generator.means).argmin(1) % 20
+        by_heart = torch.cdist(episode(batch)[0][:, -1].double(), generator.means).argmin(1) % 20
         assert accuracy(by_heart, batch) == 1
     reading = {
-        name: accuracy(inputs(b)[1].gather(1, nearest(b).unsqueeze(1)).squeeze(1), b) for name, b in secondary.items()
+        name: accuracy(episode(b)[1].gather(1, nearest(b).unsqueeze(1)).squeeze(1), b) for name, b in secondary.items()
     }
     assert reading["trained classes"] == 1
     same_label = 4 / 99  # of the pool's 99 other classes

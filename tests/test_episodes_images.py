@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from image_data import stream
+from sampling import accuracy, episode, four_errors
 
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
@@ -34,28 +35,10 @@ def draw(task: ImageEpisodes, split: Split = "eval", n: int = N) -> Batch:
     return task.sample(n, split=split, rng=stream("images", split))
 
 
-def items_of(batch: Batch) -> torch.Tensor:
-    assert isinstance(batch.inputs, dict)
-    return batch.inputs["items"]
-
-
-def labels_of(batch: Batch) -> torch.Tensor:
-    assert isinstance(batch.inputs, dict)
-    return batch.inputs["labels"]
-
-
 def steps_of(batch: Batch, word: str) -> torch.Tensor:
     """One step of all items, [B, n + 1], the query's last."""
-    count = labels_of(batch).shape[1]
+    count = episode(batch)[1].shape[1]
     return torch.stack([*(batch.steps[f"item_{i}_{word}"] for i in range(count)), batch.steps[f"query_{word}"]], 1)
-
-
-def accuracy(answers: torch.Tensor, batch: Batch) -> float:
-    return float((answers == batch.targets).double().mean())
-
-
-def four_errors(level: float, n: int = N) -> float:
-    return 4 * (level * (1 - level) / n) ** 0.5
 
 
 # --- what is in an episode
@@ -66,7 +49,7 @@ def four_errors(level: float, n: int = N) -> float:
 def test_the_answer_is_the_label_of_every_item_of_the_querys_class(parameters: dict, split: Split) -> None:
     generator = task(**parameters)
     batch = draw(generator, split)
-    classes, labels = steps_of(batch, "class"), labels_of(batch)
+    classes, labels = steps_of(batch, "class"), episode(batch)[1]
     matching = classes[:, :-1] == classes[:, -1:]
     assert (matching.sum(1) == generator.parameters.shots).all()
     assert torch.equal((labels == batch.targets.unsqueeze(1)), matching)
@@ -78,12 +61,12 @@ def test_classes_are_distinct_characters_with_distinct_labels(parameters: dict) 
     generator = task(**parameters)
     batch = draw(generator)
     characters = steps_of(batch, "class")[:, :-1] // generator.symmetries
-    for row, labels in zip(characters.tolist(), labels_of(batch).tolist(), strict=True):
+    for row, labels in zip(characters.tolist(), episode(batch)[1].tolist(), strict=True):
         assert sorted(Counter(row).values()) == [generator.parameters.shots] * generator.ways
         assert len(set(zip(row, labels, strict=True))) == generator.ways == len(set(labels))
     shares = torch.bincount(batch.targets, minlength=generator.num_labels) / N
     level = 1 / generator.num_labels
-    assert shares.tolist() == pytest.approx([level] * generator.num_labels, abs=four_errors(level))
+    assert shares.tolist() == pytest.approx([level] * generator.num_labels, abs=four_errors(level, N))
 
 
 @pytest.mark.parametrize("parameters", [*SETTINGS, FIXED], ids=str)
@@ -93,7 +76,7 @@ def test_no_image_comes_twice_in_an_episode(parameters: dict, split: Split) -> N
     batch = draw(task(**parameters), split, 1500)
     numbers = steps_of(batch, "image").sort(1).values
     assert (numbers[:, 1:] > numbers[:, :-1]).all()
-    items = items_of(batch)
+    items = episode(batch)[0]
     equal = (items[:, :-1] == items[:, -1:]).flatten(2).all(2)
     assert not equal.any()
 
@@ -104,7 +87,7 @@ def test_items_are_the_sources_drawings_in_their_symmetry(parameters: dict) -> N
     source = open_source("characters").train
     classes, numbers = steps_of(batch, "class"), steps_of(batch, "image")
     assert torch.equal(source.labels[numbers], classes // 8)
-    for row, symmetries, images in zip(numbers.tolist(), (classes % 8).tolist(), items_of(batch), strict=True):
+    for row, symmetries, images in zip(numbers.tolist(), (classes % 8).tolist(), episode(batch)[0], strict=True):
         for number, symmetry, shown in zip(row, symmetries, images, strict=True):
             drawing = source.images[number, 0].float() / 255
             drawing = drawing.T if symmetry & 1 else drawing
@@ -149,20 +132,20 @@ def test_labels_say_nothing_about_classes() -> None:
 def test_labels_of_the_context_at_random_and_the_most_frequent_one_land_on_the_shortcut(parameters: dict) -> None:
     generator = task(**parameters)
     batch, levels = draw(generator), generator.levels()
-    labels, pairs = labels_of(batch), generator.pairs
+    labels, pairs = episode(batch)[1], generator.pairs
     chance = 1 / parameters.get("labels", generator.ways)
     assert levels.model_dump() == {"chance": chance, "shortcut": 1 / generator.ways, "ceiling": 1}
     some = labels.gather(1, torch.randint(pairs, (N, 1), generator=stream("shortcut"))).squeeze(1)
     for answers in (some, labels.mode(1).values, labels[:, 0], labels[:, -1]):
-        assert accuracy(answers, batch) == pytest.approx(levels.floor, abs=four_errors(levels.floor))
+        assert accuracy(answers, batch) == pytest.approx(levels.floor, abs=four_errors(levels.floor, N))
 
 
 def test_pixels_alone_leave_the_shortcut_and_do_not_reach_the_ceiling() -> None:
     """The label of the nearest image: classes are told apart by what is drawn, and embedding them takes learning."""
     batch = draw(task(pixels=28))
-    items = items_of(batch).flatten(2)
+    items = episode(batch)[0].flatten(2)
     nearest = torch.cdist(items[:, -1:], items[:, :-1]).squeeze(1).argmin(1, keepdim=True)
-    score = accuracy(labels_of(batch).gather(1, nearest).squeeze(1), batch)
+    score = accuracy(episode(batch)[1].gather(1, nearest).squeeze(1), batch)
     assert 0.6 < score < 0.95
 
 
@@ -173,7 +156,7 @@ def test_with_fixed_labels_every_training_class_has_one_of_its_own() -> None:
     generator = task(**FIXED)
     assert generator.num_labels == 200 * 8
     batch = draw(generator, "train")
-    classes, labels = steps_of(batch, "class"), torch.cat((labels_of(batch), batch.targets.unsqueeze(1)), 1)
+    classes, labels = steps_of(batch, "class"), torch.cat((episode(batch)[1], batch.targets.unsqueeze(1)), 1)
     of = dict(zip(classes.flatten().tolist(), labels.flatten().tolist(), strict=True))
     assert all(of[c] == label for c, label in zip(classes.flatten().tolist(), labels.flatten().tolist(), strict=True))
     assert len(set(of.values())) == len(of)
@@ -195,14 +178,14 @@ def test_bursty_episodes_come_as_often_as_asked_and_have_their_composition(zipf:
     generator = task(fixed_labels=True, bursty=0.7, zipf=zipf)
     batch = draw(generator, "train", 6000)
     repeated = torch.tensor(
-        [sum(count >= 3 for count in Counter(row).values()) >= 2 for row in labels_of(batch).tolist()]
+        [sum(count >= 3 for count in Counter(row).values()) >= 2 for row in episode(batch)[1].tolist()]
     )
     p = generator.frequencies.weights / generator.frequencies.weights.sum()
     by_chance = 0.001 if zipf == 0 else 8 * 7 * 6 / 2 * float(p[0] ** 3)  # a bound for the random episodes
     assert 0.7 - four_errors(0.7, 6000) < float(repeated.double().mean()) < 0.7 + by_chance + four_errors(0.7, 6000)
-    present = (labels_of(batch) == batch.targets.unsqueeze(1)).any(1)
+    present = (episode(batch)[1] == batch.targets.unsqueeze(1)).any(1)
     assert present[repeated].double().mean() > 0.9
-    in_bursty = (labels_of(batch) == batch.targets.unsqueeze(1)).sum(1)
+    in_bursty = (episode(batch)[1] == batch.targets.unsqueeze(1)).sum(1)
     if zipf == 0:
         assert ((in_bursty >= 3) == repeated).double().mean() > 0.99
 
@@ -212,7 +195,7 @@ def test_random_episodes_follow_zipf() -> None:
     generator = task(fixed_labels=True, bursty=0.0, zipf=1.0)
     batch = draw(generator, "train", 4000)
     harmonic = sum(1 / k for k in range(1, 1601))
-    labels = torch.cat((labels_of(batch), batch.targets.unsqueeze(1)), 1)
+    labels = torch.cat((episode(batch)[1], batch.targets.unsqueeze(1)), 1)
     for rank in (1, 2, 3, 10):
         expected = 1 / rank / harmonic
         for place in (0, 7, 8):
@@ -226,7 +209,7 @@ def test_the_query_of_a_bursty_episode_is_of_either_class_alike() -> None:
     generator = task(fixed_labels=True, bursty=1.0, zipf=3.0)
     batch = draw(generator, "train", 4000)
     right = 0
-    for row, target in zip(labels_of(batch).tolist(), batch.targets.tolist(), strict=True):
+    for row, target in zip(episode(batch)[1].tolist(), batch.targets.tolist(), strict=True):
         often = sorted(label for label, count in Counter(row).items() if count >= 3)
         assert len(often) == 2
         assert target in often
@@ -240,7 +223,7 @@ def test_in_weights_asks_for_trained_classes_that_the_context_lacks_by_unseen_dr
     assert list(secondary) == ["in weights"]
     batch = secondary["in weights"]
     assert len(batch.targets) == 2000
-    assert not (labels_of(batch) == batch.targets.unsqueeze(1)).any()
+    assert not (episode(batch)[1] == batch.targets.unsqueeze(1)).any()
     assert (batch.steps["match"] == -1).all()
     assert torch.equal(generator.class_of_label[batch.targets], batch.steps["query_class"])
     trained = draw(generator, "train")
@@ -301,6 +284,6 @@ def test_the_space_describes_images_in_unit_range() -> None:
     batch = draw(task(), n=50)
     assert isinstance(batch.inputs, dict)
     assert info.observation_space.contains({name: tensor[0].numpy() for name, tensor in batch.inputs.items()})
-    assert items_of(batch).shape == (50, 9, 1, 14, 14)
-    assert items_of(batch).dtype == torch.float32
-    assert 0.5 < float(items_of(batch).max()) <= 1
+    assert episode(batch)[0].shape == (50, 9, 1, 14, 14)
+    assert episode(batch)[0].dtype == torch.float32
+    assert 0.5 < float(episode(batch)[0].max()) <= 1

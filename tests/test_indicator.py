@@ -6,6 +6,7 @@ import pytest
 import torch
 from image_data import image_task
 from matplotlib.colors import to_rgb
+from sampling import four_errors
 from scipy import stats
 
 from multistep_bench import seeds
@@ -26,11 +27,6 @@ def sample(task: Generator, n: int = N) -> Batch:
 
 def share(hits: torch.Tensor) -> float:
     return float(hits.double().mean())
-
-
-def error(p: float, n: int = N) -> float:
-    """Four standard errors of a share p of n."""
-    return 4 * (p * (1 - p) / n) ** 0.5
 
 
 def tints(task: Generator, batch: Batch, role: str, source: str) -> torch.Tensor:
@@ -137,11 +133,11 @@ def test_levels_follow_from_the_parameters_and_are_what_solvers_reach(parameters
     steps, targets = batch.steps, batch.targets
     assert levels.shortcut is not None
     ignoring = max(share(targets == steps["answer_same"]), share(targets == steps["answer_other"]))
-    assert ignoring == pytest.approx(levels.shortcut, abs=error(levels.shortcut))
+    assert ignoring == pytest.approx(levels.shortcut, abs=four_errors(levels.shortcut, N))
     using = torch.where(steps["same"] == 1, steps["answer_same"], steps["answer_other"])
-    assert share(targets == using) == pytest.approx(levels.ceiling, abs=error(levels.ceiling))
+    assert share(targets == using) == pytest.approx(levels.ceiling, abs=four_errors(levels.ceiling, N))
     p = task.parameters.same_probability
-    assert share(steps["same"] == 1) == pytest.approx(p, abs=error(p))
+    assert share(steps["same"] == 1) == pytest.approx(p, abs=four_errors(p, N))
     assert torch.equal(steps["same"] == 1, steps["indicator_1_class"] == steps["indicator_2_class"])
 
 
@@ -150,8 +146,8 @@ def test_label_noise_spreads_over_all_other_labels() -> None:
     batch = sample(task)
     clean = torch.where(batch.steps["same"] == 1, batch.steps["answer_same"], batch.steps["answer_other"])
     shift = torch.bincount((batch.targets - clean) % 10, minlength=10) / N
-    assert shift[0] == pytest.approx(0.5, abs=error(0.5))
-    assert shift[1:].tolist() == pytest.approx([0.5 / 9] * 9, abs=error(0.5 / 9))
+    assert shift[0] == pytest.approx(0.5, abs=four_errors(0.5, N))
+    assert shift[1:].tolist() == pytest.approx([0.5 / 9] * 9, abs=four_errors(0.5 / 9, N))
 
 
 def test_tiles_can_be_of_any_size() -> None:
@@ -175,7 +171,7 @@ def test_an_arrangement_gives_each_of_its_orders_equally_often(arrangement: str,
     kinds, seen = orders.unique(dim=0, return_counts=True)
     assert len(kinds) == count
     assert (kinds.sort(1).values == torch.arange(4)).all()
-    assert (seen / N).tolist() == pytest.approx([1 / count] * count, abs=error(1 / count) + 1e-9)
+    assert (seen / N).tolist() == pytest.approx([1 / count] * count, abs=four_errors(1 / count, N) + 1e-9)
     if arrangement == "rows":
         assert (orders[:, :2] < 2).all(), "indicator 1 and target A stay in the top row"
 
@@ -220,4 +216,4 @@ def test_batches_are_made_on_the_gpu(task_id: str) -> None:
     assert all(tensor.is_cuda for tensor in batch.tensors().values())
     using = torch.where(batch.steps["same"] == 1, batch.steps["answer_same"], batch.steps["answer_other"])
     assert torch.equal(batch.targets, using)
-    assert share(batch.steps["same"] == 1) == pytest.approx(0.5, abs=error(0.5, 2000))
+    assert share(batch.steps["same"] == 1) == pytest.approx(0.5, abs=four_errors(0.5, 2000))

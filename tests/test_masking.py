@@ -1,6 +1,7 @@
 """Masking: its rates, where it changes tokens, what it leaves alone."""
 
 import torch
+from sampling import four_errors
 from scipy import stats
 
 from multistep_bench import seeds
@@ -16,7 +17,7 @@ def stream(*name: str) -> torch.Generator:
 
 
 def within_four_standard_errors(share: torch.Tensor, expected: float, n: int) -> bool:
-    return bool(((share - expected).abs() <= 4 * (expected * (1 - expected) / n) ** 0.5).all())
+    return bool(((share - expected).abs() <= four_errors(expected, n)).all())
 
 
 def test_each_position_is_selected_at_its_own_rate() -> None:
