@@ -8,7 +8,7 @@ import records
 from rich.console import Console
 
 from multistep_bench.reporting.console import print_comparison, print_score
-from multistep_bench.reporting.labels import duration, number, rate_label, run_labels, short_count
+from multistep_bench.reporting.labels import counted, duration, number, rate_label, run_labels, short_count
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.score import score
 
@@ -27,6 +27,8 @@ def test_numbers_are_written_briefly() -> None:
         "18M",
         "2.0G",
     ]
+    assert [counted(count, "cell") for count in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+    assert [counted(count, "entry", "entries") for count in (1, 3)] == ["1 entry", "3 entries"]
     assert [duration(seconds) for seconds in (0.4, 59.6, 83, 3599.7, 5000)] == [
         "0 s",
         "1:00 min",

@@ -90,6 +90,20 @@ def test_fifty_steps_stacked_equal_fifty_steps_alone(task_id: str, model: str, r
                 assert loss == pytest.approx(alone_loss, rel=1e-9)
 
 
+def test_batches_without_a_scored_target_leave_the_other_cells_alone() -> None:
+    """One sentence a batch: now this cell's has nothing masked, now the other's."""
+    changes = {"protocol.batch_size": 1, "protocol.budget": 100, "protocol.seeds": 2, "model.size": "micro"}
+    spec = plan("mlm_agreement-v1", "bert", "smoke", changes)
+    task = task_of(spec)
+    with torch.random.fork_rng():
+        stacked = StackedTrainer(spec, spec.cells(), task, lambda: build(spec.model.card(), task.info), CPU)
+        together = torch.tensor(losses(stacked, 100))
+        for index, cell in enumerate(spec.cells()):
+            single = SingleTrainer(spec, [cell], task, lambda: build(spec.model.card(), task.info), CPU)
+            torch.testing.assert_close(together[:, index], torch.tensor(losses(single, 100))[:, 0])
+    assert ((together == 0).sum(1) == 1).any(), "no batch came in which one cell alone had nothing to learn"
+
+
 def test_stacked_adamw_is_torchs_for_each_cell() -> None:
     protocol = Protocol(
         budget=1000,

@@ -9,10 +9,11 @@ import user_models
 from torch import nn
 
 from multistep_bench.batch import IGNORED, Batch
+from multistep_bench.models.build import build
 from multistep_bench.training.cells import Cell, RunSpec
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.record import Evaluation, Outcome
-from multistep_bench.training.trainer import SingleTrainer, flat_cross_entropy
+from multistep_bench.training.trainer import SingleTrainer, flat_cross_entropy, training_loss
 
 CPU = torch.device("cpu")
 
@@ -124,3 +125,23 @@ def test_ignored_targets_are_neither_trained_on_nor_counted(spec: RunSpec) -> No
     cell.items[0].batches[0] = Batch(batch.inputs, torch.where(half == IGNORED, batch.targets, IGNORED), batch.steps)
     even, _ = cell.evaluate()[0]
     assert odd + even == everything
+
+
+def test_a_batch_without_a_scored_target_teaches_nothing() -> None:
+    logits = torch.randn(2, 3, 4, requires_grad=True)
+    loss = training_loss(logits, torch.full((2, 3), IGNORED), 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_masking_one_sentence_at_a_time_does_not_diverge() -> None:
+    """One in nine of them has nothing masked."""
+    changes = {"protocol.batch_size": 1, "protocol.budget": 100, "model.size": "micro"}
+    agreement = plan("mlm_agreement-v1", "bert", "smoke", changes)
+    points = curve(agreement, Cell(0, 0), lambda info: build(agreement.model.card(), info))
+    train_losses = [train_loss for *_, train_loss in points[1:]]
+    assert len(train_losses) == 100
+    assert 0 < train_losses.count(0.0) < 50
+    assert all(math.isfinite(loss) for loss in train_losses)

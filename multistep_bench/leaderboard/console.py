@@ -10,7 +10,7 @@ from multistep_bench.leaderboard.site import Built
 from multistep_bench.leaderboard.submission import Submission
 from multistep_bench.leaderboard.verify import Verdict
 from multistep_bench.reporting.console import print_score
-from multistep_bench.reporting.labels import number, short_count
+from multistep_bench.reporting.labels import counted, number, short_count
 
 
 def print_submission(console: Console, made: Submission) -> None:
@@ -46,10 +46,10 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
         _say(console, f"{verdict.name}: not checked: {note}", style="dim")
     if verdict.sound:
         cells = sum(len(run.records) for run in verdict.entry.runs) if verdict.entry else 0
-        _say(console, f"{verdict.name}: {cells} cells verified, {verdict.tier}", style="green")
+        _say(console, f"{verdict.name}: {counted(cells, 'cell')} verified, {verdict.tier}", style="green")
     else:
         kind = "is false" if verdict.readable else "cannot be read"
-        _say(console, f"{verdict.name} {kind}: {len(verdict.problems)} problems", style="bold red")
+        _say(console, f"{verdict.name} {kind}: {counted(len(verdict.problems), 'problem')}", style="bold red")
 
 
 def print_reproduction(console: Console, note: Reproduction) -> None:
@@ -75,9 +75,9 @@ def print_reproduction(console: Console, note: Reproduction) -> None:
 def print_board(console: Console, built: Built) -> None:
     """What a build wrote, and what it left out."""
     for table in built.tables:
-        _say(console, f"{table.suite.title}: {len(table.rows)} entries")
+        _say(console, f"{table.suite.title}: {counted(len(table.rows), 'entry', 'entries')}")
     for name, problems in built.refused.items():
-        _say(console, f"left out {name}: {problems[0]} ({len(problems)} problems)", style="red")
+        _say(console, f"left out {name}: {problems[0]} ({counted(len(problems), 'problem')})", style="red")
     for name in built.apart:
         _say(console, f"left out {name}: it is of no suite", style="dim")
     _say(console, str(built.index))

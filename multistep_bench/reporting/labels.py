@@ -29,6 +29,11 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 cell", "2 cells"; `many` is the plural of nouns that take more than an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def number(value: float | None) -> str:
     """A score to three places; a dash where there is none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"

@@ -1,5 +1,6 @@
 """Trains a group of cells at once: their parameters stacked on a leading axis, one program for all of them."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,9 @@ from multistep_bench.training.trainer import (
     EvaluationBatches,
     Trainer,
     at_least_float32,
-    flat_cross_entropy,
     progress_setter,
     training_batches,
+    training_loss,
 )
 
 MEMORY_SHARE = 0.7  # of a GPU's free memory that a group may take
@@ -68,7 +69,7 @@ class StackedTrainer(Trainer):
             logits = self._logits(batch.inputs)
             correct += self.task.correct(logits, batch).flatten(1).sum(1)
             items += (scored := (batch.targets != IGNORED).flatten(1).sum(1))
-            loss += torch.where(scored > 0, _losses(logits, batch.targets), 0) * scored
+            loss += _losses(logits, batch.targets) * scored
         return list(zip(correct.tolist(), (loss / items).tolist(), strict=True))
 
     def _logits(self, inputs: Inputs) -> torch.Tensor:
@@ -117,11 +118,7 @@ def stack(batches: list[Batch]) -> Batch:
 
 def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Mean cross-entropy of each cell, [G], of logits [G, B, ..., K] and targets [G, B, ...]."""
-
-    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return flat_cross_entropy(logits, targets, label_smoothing=label_smoothing)
-
-    return vmap(loss)(logits, targets)
+    return vmap(partial(training_loss, label_smoothing=label_smoothing))(logits, targets)
 
 
 def why_not_stackable(spec: RunSpec, model: nn.Module, inputs: Inputs) -> str | None:

@@ -185,7 +185,7 @@ class SingleTrainer(Trainer):
 
     def _step(self, batch: Batch) -> torch.Tensor:
         smoothing = self.spec.protocol.label_smoothing
-        loss = flat_cross_entropy(self._logits(batch), batch.targets, label_smoothing=smoothing)
+        loss = training_loss(self._logits(batch), batch.targets, smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         rescaling = self.spec.model.recipe.gradient_rescaling
@@ -248,6 +248,12 @@ def _finite(value: float | None) -> float | None:
 def flat_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, **options: object) -> torch.Tensor:
     """Cross-entropy of logits [..., K] against targets [...], ignoring what is not scored."""
     return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, **options)  # type: ignore[arg-type]
+
+
+def training_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Mean cross-entropy over what is scored; 0 for a batch without, which masking gives when it is small."""
+    loss = flat_cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return torch.where((targets != IGNORED).any(), loss, torch.zeros_like(loss))
 
 
 def training_batches(task: Generator, protocol: Protocol, rng: torch.Generator) -> Iterator[Batch]:
