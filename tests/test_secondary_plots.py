@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import records
+from matplotlib.figure import Figure
 
+from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
-from multistep_bench.reporting.secondary_plots import draw_secondary, rate_styles, secondary_names
+from multistep_bench.reporting.secondary_plots import draw_secondary, plot_secondary, rate_styles, secondary_names
+from multistep_bench.scoring.score import score
 from multistep_bench.training.cells import Cell
 from multistep_bench.training.record import Run, read_run
 
@@ -28,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def lines(run: Run, name: str) -> dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray]]]:
     """What is drawn, by colour and width."""
     axes = figures.new_figure(3, 2).subplots()
-    draw_secondary(axes, run, name)
+    draw_secondary(axes, run, name, rate_styles([run]))
     drawn: dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray]]] = {}
     for line in axes.get_lines():
         x, y = (np.asarray(values) for values in line.get_data())
@@ -41,7 +44,7 @@ def test_every_cell_has_a_thin_line_and_every_rate_a_thick_mean(run: Run) -> Non
     assert secondary_names(run) == ["hop 1", "hop 2"]
     drawn = lines(run, "hop 1")
     thin, thick = sorted({width for _, width in drawn})
-    first, second = (look["color"] for look in rate_styles(run.spec).values())
+    first, second = (look["color"] for look in rate_styles([run]).values())
     assert [y.tolist() for _, y in drawn[first, thin]] == [[0.2] * 101, [0.6] * 101]
     ((times, mean),) = drawn[first, thick]
     assert times.tolist() == list(range(0, 100_001, 1000))
@@ -50,9 +53,38 @@ def test_every_cell_has_a_thin_line_and_every_rate_a_thick_mean(run: Run) -> Non
     assert times[-1] == 10_000  # where the broken cell ends
     assert mean == pytest.approx(np.full(11, 0.4))
     assert [len(y) for _, y in drawn[second, thin]] == [101, 11]
-    assert list(rate_styles(run.spec)) == ["rate 1e-3", "rate 2e-3"]
 
 
 def test_a_run_without_records_or_measurements_has_no_panel(tmp_path: Path) -> None:
     plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}))
     assert secondary_names(plain) == []
+
+
+def test_a_figure_has_a_row_for_each_run_that_measured_and_a_panel_for_each_measurement(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Figure] = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: made.append(figure))
+    plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}, model="bert"))
+    one = read_run(
+        records.make_run(tmp_path / "one", {(0, 0): records.flat()}, model="gpt", secondary={"hop 1": [300] * 101})
+    )
+    plot_secondary([run, plain, one], score([run, plain, one]), tmp_path / "figure.png")
+    panels = [axes for axes in made[0].axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == ["hop 1", "hop 2", "hop 1"]
+    assert [axes.get_ylabel().split("\n")[0] for axes in panels] == ["vit", "", "gpt"]
+    assert [axes.get_xlabel() for axes in panels] == ["", "training samples", "training samples"]
+    (legend,) = made[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["rate 1e-3", "rate 2e-3"]
+
+
+def test_runs_of_other_rates_share_one_legend(run: Run, tmp_path: Path) -> None:
+    other = read_run(records.make_run(tmp_path / "other", {(0, 0): records.flat()}, rates=[5e-4, 2e-3]))
+    assert list(rate_styles([run, other])) == [5e-4, 1e-3, 2e-3]
+
+
+def test_without_measurements_the_error_names_the_runs(tmp_path: Path) -> None:
+    plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}))
+    with pytest.raises(BenchError, match=r"no secondary measurements stand in .*plain; .*lookup-v1"):
+        plot_secondary([plain], score([plain]), tmp_path / "figure.png")
+    assert not (tmp_path / "figure.png").exists()

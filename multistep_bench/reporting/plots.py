@@ -6,7 +6,7 @@ Every `path` ends in .png, .svg or .pdf, anything else raises `BenchError`; the 
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.statistics import Interval
+from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.record import Record, Run
 
 PANEL_HEIGHT = 1.6  # inches
@@ -55,13 +56,12 @@ def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
                 axes.axis("off")
             for index in range(len(scored.by_rate)):
                 draw_curves(row[index], run, scored, index, name_levels=index == len(scored.by_rate) - 1)
-            name = label if len(tasks) == 1 else f"{label}, {task_label(scored.spec)}"
-            row[0].set_ylabel(f"{textwrap.fill(name, 24)}\n{AXES[scored.spec.task.levels.measure]}")
+            row[0].set_ylabel(row_label(label, scored.spec, tasks))
         for axes in grid[-1]:
             axes.set_xlabel("training samples")
         if len(tasks) == 1:
             figure.suptitle(*tasks, fontsize=8)
-        _legend(figure, curve_legend(score.runs))
+        figure_legend(figure, curve_legend(score.runs))
         return figures.save(figure, path)
 
 
@@ -90,7 +90,7 @@ def _plot_by_task(score: Score, path: str | Path, panels: Sequence[Callable[[Axe
                 draw(axes, styled)
             row[0].set_title(task, loc="left")
         series = {label: Line2D([], [], **look) for styled in tasks.values() for _, label, look in styled}
-        _legend(figure, series)
+        figure_legend(figure, series)
         return figures.save(figure, path)
 
 
@@ -247,6 +247,13 @@ def count_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short_count(value)))
 
 
-def _legend(figure: Figure, entries: Mapping[str, Line2D]) -> None:
+def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:
+    """What a row of panels calls its run and its vertical axis; the task only where the figure shows several."""
+    name = label if len(tasks) == 1 else f"{label}, {task_label(spec)}"
+    return f"{textwrap.fill(name, 24)}\n{AXES[spec.task.levels.measure]}"
+
+
+def figure_legend(figure: Figure, entries: Mapping[str, Line2D]) -> None:
+    """One legend below all panels."""
     columns = max(1, int(figure.get_figwidth() // (0.6 + 0.07 * max(map(len, entries)))))
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, len(entries)))

@@ -26,7 +26,7 @@ from multistep_bench.reporting.labels import (
     run_labels,
     task_label,
 )
-from multistep_bench.reporting.secondary_plots import draw_secondary, rate_styles, secondary_names
+from multistep_bench.reporting.secondary_plots import draw_secondary, rate_name, rate_styles, secondary_names
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.run import RunScore
@@ -125,7 +125,9 @@ def _run(run: Run, scored: RunScore, label: str) -> dict[str, Any]:
         "levels": ", ".join(f"{name} {number(level)}" for name, level in [*known, ("ceiling", levels.ceiling)]),
         "curves": [_curves(run, scored, label, index) for index in range(len(scored.by_rate))],
         "secondary": [_secondary(run, label, name) for name in secondary_names(run)],
-        "rate_legend": _legend((name, look["color"], look["linestyle"]) for name, look in rate_styles(spec).items()),
+        "rate_legend": _legend(
+            (rate_name(rate), look["color"], look["linestyle"]) for rate, look in rate_styles([run]).items()
+        ),
         "command": run_command(spec),
         "setups": setups(run),
         "sha256": spec.sha256(),
@@ -205,7 +207,7 @@ def _curves(run: Run, scored: RunScore, label: str, index: int) -> Markup:
 
 def _secondary(run: Run, label: str, name: str) -> Markup:
     title = f"{measured([run.spec]).capitalize()} curves of {label}, {task_label(run.spec)}, {name}"
-    return _chart(title, lambda axes: draw_secondary(axes, run, name), CURVES_SIZE)
+    return _chart(title, lambda axes: draw_secondary(axes, run, name, rate_styles([run])), CURVES_SIZE)
 
 
 def _cell_title(cell: CellScore, measured: str) -> str:
