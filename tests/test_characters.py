@@ -39,7 +39,7 @@ def test_strokes_run_between_distinct_points() -> None:
 
 
 def test_no_drawing_is_empty_or_a_blot() -> None:
-    ink = SOURCE.train.images.float().mean((1, 2, 3)) / 255
+    ink = SOURCE.train.images.float().mean((1, 2, 3)) / SOURCE.white
     assert ink.min() > 0.01
     assert ink.max() < 0.6
 

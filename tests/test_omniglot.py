@@ -57,7 +57,7 @@ def test_ink_is_white_on_black_and_downscaling_keeps_it() -> None:
 
 
 @needs_omniglot
-def test_unpacked_folders_are_read_as_the_archives_are(tmp_path: Path) -> None:
+def test_unpacked_folders_are_read_as_the_archives_are(offline: Path, tmp_path: Path) -> None:
     for name in SMALL:
         with zipfile.ZipFile(DATA / "omniglot-py" / f"{name}.zip") as archive:
             archive.extractall(tmp_path / "omniglot-py")
@@ -65,7 +65,7 @@ def test_unpacked_folders_are_read_as_the_archives_are(tmp_path: Path) -> None:
 
 
 @needs_omniglot
-def test_the_full_background_archive_gives_the_same_data(tmp_path: Path) -> None:
+def test_the_full_background_archive_gives_the_same_data(offline: Path, tmp_path: Path) -> None:
     """Its eight alphabets are those of the small archives; others are left out."""
     folder = tmp_path / "omniglot-py"
     folder.mkdir()
@@ -88,7 +88,7 @@ def assert_same(one: ImageSource, other: ImageSource) -> None:
 
 
 @needs_omniglot
-def test_one_changed_pixel_is_noticed(tmp_path: Path) -> None:
+def test_one_changed_pixel_is_noticed(offline: Path, tmp_path: Path) -> None:
     folder = tmp_path / "omniglot-py"
     folder.mkdir()
     shutil.copy(DATA / "omniglot-py" / f"{SMALL[1]}.zip", folder)
@@ -223,7 +223,7 @@ def test_an_endless_drawing_is_not_read_to_its_end(folder: Path) -> None:
         omniglot(folder)
     member = f"{SMALL[0]}/{MEMBER}"
     ((_, content),) = module._zip_files(folder / "omniglot-py" / f"{SMALL[0]}.zip", module.re.compile(member))
-    assert len(content) <= module.MAX_BYTES + 1
+    assert len(content) <= module.MAX_BYTES
 
 
 def test_too_many_drawings_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +241,12 @@ def test_without_files_and_network_the_error_names_the_ways_out(folder: Path) ->
         omniglot(folder)
     for part in ("network is unreachable", "--data-root", "$MULTISTEP_BENCH_DATA", "omniglot-py"):
         assert part in str(caught.value)
+
+
+def test_nothing_is_fetched_where_no_download_is_wanted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(DataMissing, match=r"images_background\.zip"):
+        omniglot(folder, download=False)
 
 
 def test_one_of_the_small_archives_is_not_enough(folder: Path) -> None:
@@ -293,4 +299,17 @@ def test_the_full_sets_train_on_background_and_hold_out_evaluation(
 def test_full_archives_are_checked_against_the_published_md5(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full_sets(folder, monkeypatch)
     with pytest.raises(DataError, match=r"images_background.zip has MD5 .*, not the published 68d2efa1"):
+        module.omniglot_full(folder)
+
+
+def test_unpacked_full_sets_have_no_checksum_and_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full_sets(folder, monkeypatch)
+    for name in (BACKGROUND, EVALUATION):
+        archive = folder / "omniglot-py" / f"{name}.zip"
+        shutil.unpack_archive(archive, archive.parent)
+        archive.unlink()
+    source = module.omniglot_full(folder)
+    assert source.classes == ("Greek/character01", "Korean/character02", "Tengwar/character01")
+    (folder / "omniglot-py" / EVALUATION / "Tengwar" / "character01" / "0001_20.png").unlink()
+    with pytest.raises(DataError, match=r"images_evaluation holds 19 drawings where 20 belong"):
         module.omniglot_full(folder)

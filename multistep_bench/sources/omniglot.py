@@ -136,7 +136,7 @@ def _zip_files(path: Path, member: re.Pattern[str]) -> Iterator[tuple[str, bytes
                 raise DataError(f"{path} holds {len(entries)} drawings, more than Omniglot has; fetch it again")
             for entry in entries:
                 with archive.open(entry) as file:
-                    content = file.read(MAX_BYTES + 1)
+                    content = file.read(MAX_BYTES)
                 yield entry.filename, content
     except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
@@ -147,12 +147,12 @@ def _zip_files(path: Path, member: re.Pattern[str]) -> Iterator[tuple[str, bytes
 def _folder_files(path: Path) -> Iterator[tuple[str, bytes]]:
     for file in sorted(path.glob("*/*/*.png")):
         with file.open("rb") as stream:
-            yield file.relative_to(path.parent).as_posix(), stream.read(MAX_BYTES + 1)
+            yield file.relative_to(path.parent).as_posix(), stream.read(MAX_BYTES)
 
 
 def _drawing(content: bytes, where: str) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(content[:MAX_BYTES]), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.size == (PIXELS, PIXELS):
                 return image.convert("L").point(lambda white: 255 - white)
             problem = f"has {image.size[0]}×{image.size[1]} pixels, not {PIXELS}×{PIXELS}"
