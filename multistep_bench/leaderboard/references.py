@@ -20,12 +20,13 @@ def results_folder() -> Path:
 def references() -> tuple[Entry, ...]:
     """The reference entries, one a baseline and protocol, each over the tasks that it has been run on.
 
-    Runs under a changed protocol, which are kept to show something else, are not among them.
+    Runs under a changed protocol, which are kept to show something else, and those of models that no leaderboard takes
+    are not among them.
     """
     runs: dict[tuple[str, str], list[Run]] = {}
     for folder in _run_folders():
         spec = read_spec(folder)
-        if not spec.changes:
+        if not spec.changes and spec.model.leaderboard:
             runs.setdefault((folder.name, spec.protocol_name), []).append(read_run(folder))
     return tuple(_entry(name, tuple(its)) for (name, _), its in sorted(runs.items()))
 
