@@ -237,7 +237,7 @@ def test_too_many_drawings_are_refused(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_files_and_network_the_error_names_the_ways_out(folder: Path) -> None:
-    with pytest.raises(DataMissing, match=r"source 'omniglot' needs the files images_background.zip") as caught:
+    with pytest.raises(DataMissing, match=r"'omniglot' needs the files images_background\.zip in the folder") as caught:
         omniglot(folder)
     for part in ("network is unreachable", "--data-root", "$MULTISTEP_BENCH_DATA", "omniglot-py"):
         assert part in str(caught.value)

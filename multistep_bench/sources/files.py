@@ -47,8 +47,9 @@ def find_folder(
         except (OSError, RuntimeError, HTTPException) as error:  # no network, a full disk, a wrong checksum
             reason = f"the download failed ({type(error).__name__}: {error})"
     searched = ", ".join(str(root) for root in roots)
+    packed = "" if any(name.endswith(".zip") for name in names) else " (raw or .gz)"
     raise DataMissing(
-        f"source '{source}' needs the files {', '.join(names)} (raw or .gz) in the folder {folder} of one of"
+        f"source '{source}' needs the files {', '.join(names)}{packed} in the folder {folder} of one of"
         f" {searched}, and {reason}; name the folder that holds {folder.split('/')[0]} with --data-root or"
         f" $MULTISTEP_BENCH_DATA, or copy the files into {roots[-1] / folder}, or choose a task that needs no files,"
         " such as two_step_digits-v1 or two_step_glyphs-v1"
