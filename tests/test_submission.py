@@ -48,7 +48,7 @@ def test_what_is_submitted_verifies(tmp_path: Path, board: Path) -> None:
 
 
 def test_a_run_of_a_reference_is_a_copy_of_it(board: Path) -> None:
-    vit = next(results_folder().glob(f"{TASK}/vit"))
+    vit = next(results_folder().glob(f"{TASK}/quick/vit"))
     with pytest.raises(BenchError, match=f"{TASK}/rate0-seed0 shares a curve with vit: {TASK}/rate0-seed0"):
         submit([vit], "mine", URL, board=board)
     assert list((board / "entries").iterdir()) == []
@@ -125,5 +125,5 @@ def test_references_are_the_committed_runs_under_unchanged_protocols() -> None:
             assert len(read_run(run.path).records) == len(run.spec.cells())
     names = {entry.name for entry in references()}
     assert "resnet9" not in names  # a shorter budget, kept to show something else
-    assert (results_folder() / "two_step_digits-v1" / "vit_oracle").is_dir()
+    assert (results_folder() / "two_step_digits-v1" / "quick" / "vit_oracle").is_dir()
     assert "vit_oracle" not in names  # barred

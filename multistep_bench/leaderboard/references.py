@@ -13,6 +13,7 @@ from multistep_bench.training.record import SPEC_FILE, Run, read_run, read_spec
 
 
 def results_folder() -> Path:
+    """Where the runs lie, each in TASK/PROTOCOL/MODEL."""
     return card_folder("baselines") / "results"
 
 
@@ -32,7 +33,7 @@ def references() -> tuple[Entry, ...]:
 
 
 def _run_folders() -> Iterator[Path]:
-    yield from sorted(path.parent for path in results_folder().glob(f"*/*/{SPEC_FILE}"))
+    yield from sorted(path.parent for path in results_folder().glob(f"*/*/*/{SPEC_FILE}"))
 
 
 def _entry(name: str, runs: tuple[Run, ...]) -> Entry:
