@@ -76,12 +76,11 @@ def draw_secondary(axes: Axes, run: Run, name: str, styles: Mapping[float, Look]
     for record in run.records:
         curves[record.cell.rate_index].append(secondary_values(record, measure).get(name, np.array([])))
     for rate, cells in zip(protocol.learning_rates, curves.values(), strict=True):
-        look = styles[rate]
         for values in cells:
-            axes.plot(protocol.interval * np.arange(len(values)), values, linewidth=0.5, alpha=0.35, **look)
+            axes.plot(protocol.interval * np.arange(len(values)), values, linewidth=0.5, alpha=0.35, **styles[rate])
         shared = min(map(len, cells), default=0)
         mean = np.mean([values[:shared] for values in cells], axis=0) if shared else np.array([])
-        axes.plot(protocol.interval * np.arange(shared), mean, linewidth=1.4, **look)
+        axes.plot(protocol.interval * np.arange(shared), mean, linewidth=1.4, **styles[rate])
     axes.set_title(name, loc="left")
     axes.set_xlim(0, protocol.budget)
     axes.set_ylim(bottom=0, top=1.03 if measure == "accuracy" else None)
