@@ -55,6 +55,15 @@ class Page:
     def open(self, url: str) -> None:
         self.events.clear()
         self.call("Page.navigate", url=url)
+        self._wait_for_load()
+
+    def follow(self, script: str) -> None:
+        """Runs a script that leads to another page, and waits until that is there."""
+        self.events.clear()
+        self.evaluate(script)
+        self._wait_for_load()
+
+    def _wait_for_load(self) -> None:
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

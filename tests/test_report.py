@@ -63,12 +63,27 @@ def test_the_same_runs_give_the_same_report(runs: list[Run], report: Path, tmp_p
     assert again.read_bytes() == report.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("seeds", "note"),
+    [
+        (9, "9 seeds per learning rate; an entry needs 10, a claim of rank 20."),
+        (10, "10 seeds per learning rate; a claim of rank needs 20."),
+        (20, None),
+    ],
+)
+def test_few_seeds_are_noted(seeds: int, note: str | None, tmp_path: Path) -> None:
+    run = read_run(records.make_run(tmp_path / "run", {(0, i): records.flat() for i in range(seeds)}))
+    page = write_report([run], score([run]), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ("per learning rate;" in page) == (note is not None)
+    assert note is None or note in page
+
+
 def test_runs_of_several_tasks_are_named_with_their_task(runs: list[Run], tmp_path: Path) -> None:
     other = read_run(records.make_run(tmp_path / "other", {(0, 0): records.flat()}, task={"id": "other-v1"}))
     page = write_report([runs[0], other], score([runs[0], other]), tmp_path / "both.html").read_text(encoding="utf-8")
     assert "<h1>vit on steps-v1 quick and other-v1 quick</h1>" in page
     assert page.count(">task</button>") == 4  # the summary, both tables of numbers, the cells
-    assert "vit on other-v1 quick: 1 seed per learning rate; an entry needs 10" in page
+    assert "vit on other-v1 quick: 1 seed per learning rate; an entry needs 10, a claim of rank 20." in page
     assert "<h3>other-v1 quick</h3>" in page
     assert "Models compared" not in page
 

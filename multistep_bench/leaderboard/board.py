@@ -16,11 +16,14 @@ from multistep_bench.reporting.report import setups
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, overall_score
-from multistep_bench.scoring.statistics import BOOTSTRAP_FROM
+from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.record import Run
 
-ENOUGH_SEEDS = BOOTSTRAP_FROM
+SEED_MARKS = {
+    "*": f"fewer than {ENTRY_SEEDS} seeds a learning rate, which an entry should have; a claim of rank: {RANK_SEEDS}",
+    "†": f"fewer than {RANK_SEEDS} seeds a learning rate: too few for a claim of rank",
+}
 PASSES = 3  # of a training sample: forward, and backward at twice its cost
 
 
@@ -78,8 +81,11 @@ class Row:
         return size_class(self.parameters)
 
     @property
-    def few_seeds(self) -> bool:
-        return self.seeds < ENOUGH_SEEDS
+    def seeds_mark(self) -> str:
+        """What stands behind the number of seeds where it is small: a key of `SEED_MARKS`, or nothing."""
+        if self.seeds < ENTRY_SEEDS:
+            return "*"
+        return "†" if self.seeds < RANK_SEEDS else ""
 
     @property
     def q(self) -> float:

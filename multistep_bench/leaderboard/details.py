@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from multistep_bench import __version__
-from multistep_bench.leaderboard.board import ENOUGH_SEEDS, Row, Standing, Table
+from multistep_bench.leaderboard.board import SEED_MARKS, Row, Standing, Table
 from multistep_bench.leaderboard.entry import Entry
 from multistep_bench.leaderboard.recipe import recipe_changes
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
@@ -26,7 +26,7 @@ def detail(places: Sequence[tuple[Table, Row]]) -> dict[str, Any]:
         "row": row,
         "places": places,
         "fractions": ROBUSTNESS_FRACTIONS,
-        "enough_seeds": ENOUGH_SEEDS,
+        "seeds_note": SEED_MARKS.get(row.seeds_mark),
         "runs": [_run(standing) for standing in standings.values()],
         "model": row.overall.model,
         "changes": ", ".join(f"{key}={json.dumps(value)}" for key, value in _recipe_changes(places).items()),

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from multistep_bench import __version__
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.board import Candidate, Row, Table, candidate, tables
+from multistep_bench.leaderboard.board import SEED_MARKS, Candidate, Row, Table, candidate, tables
 from multistep_bench.leaderboard.details import detail
 from multistep_bench.leaderboard.entry import entry_folders
 from multistep_bench.leaderboard.references import references
@@ -141,6 +141,7 @@ def _board_content(built: Built) -> dict[str, Any]:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return {
         "tables": built.tables,
+        "seed_marks": SEED_MARKS,
         "refused": built.refused,
         "apart": built.apart,
         "sizes": [*(name for name, _ in SIZE_CLASSES), LARGEST],

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.board import Row, Table
+from multistep_bench.leaderboard.board import SEED_MARKS, Row, Table
 from multistep_bench.reporting.labels import short_count
 from multistep_bench.scoring.statistics import Interval
 from multistep_bench.training.folder import write_atomically
 
 BEGIN, END = "<!-- board: made by `mstep-bench leaderboard build` -->", "<!-- end of board -->"
 COLUMNS = ("", "entry", "Q", "Q tuned", "track", "tier", "parameters", "seeds")
-FEW = "\\*"
 TASK_COLUMNS = ("p tuned", "S tuned", "A tuned")
 
 
@@ -49,15 +48,20 @@ def _lines(table: Table) -> Iterator[str]:
     for row in table.rows:
         cells = [*_cells(row), *(_task_cells(row, tasks[0]) if tasks else [f"{len(row.standings)}/{len(suite.tasks)}"])]
         yield f"| {' | '.join(cells)} |"
-    if any(row.few_seeds for row in table.rows):
+    for mark in sorted({row.seeds_mark for row in table.rows} - {""}):
         yield ""
-        yield f"{FEW} fewer than 10 seeds a learning rate: too few for a claim of rank."
+        yield f"{_plain(mark)} {SEED_MARKS[mark]}."
     yield ""
+
+
+def _plain(mark: str) -> str:
+    """A mark that Markdown takes as it is."""
+    return mark.replace("*", "\\*")
 
 
 def _cells(row: Row) -> list[str]:
     name = f"`{row.entry.name}`{' (reference)' if row.entry.reference else ''}"
-    seeds = f"{row.seeds}{FEW}" if row.few_seeds else str(row.seeds)
+    seeds = f"{row.seeds}{_plain(row.seeds_mark)}"
     intervals = _interval(row.overall.grid), _interval(row.overall.tuned)
     return [str(row.rank), name, *intervals, row.entry.track, row.tier, short_count(row.parameters), seeds]
 

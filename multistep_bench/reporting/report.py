@@ -19,6 +19,7 @@ from multistep_bench.errors import BenchError, RunError
 from multistep_bench.reporting import figures, plots
 from multistep_bench.reporting.labels import (
     changes_label,
+    counted,
     duration,
     measured,
     number,
@@ -31,7 +32,7 @@ from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import SCORER_VERSION, Score
-from multistep_bench.scoring.statistics import BOOTSTRAP_FROM
+from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.record import Run
 
@@ -150,9 +151,13 @@ def _notes_on(run: RunScore) -> Iterator[str]:
         counts = Counter(reason.partition(":")[0] for reason in run.problems.values())
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         yield f"of {len(run.cells)} cells {listed}; they count as runs without a Eureka-moment."
-    if protocol.seeds < BOOTSTRAP_FROM:
-        seeds = f"{protocol.seeds} seed{'s' * (protocol.seeds > 1)}"
-        yield f"{seeds} per learning rate; an entry needs {BOOTSTRAP_FROM}, a claim of rank 20."
+    if protocol.seeds < RANK_SEEDS:
+        needed = (
+            f"an entry needs {ENTRY_SEEDS}, a claim of rank"
+            if protocol.seeds < ENTRY_SEEDS
+            else "a claim of rank needs"
+        )
+        yield f"{counted(protocol.seeds, 'seed')} per learning rate; {needed} {RANK_SEEDS}."
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(protocol.learning_rates[run.best_rate])
         yield f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside."

@@ -17,6 +17,8 @@ from scipy import special, stats
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 RANDOM_SEED = 2310_12956
+ENTRY_SEEDS = 10  # a learning rate, that an entry of the leaderboard should have
+RANK_SEEDS = 20  # a learning rate, that a claim of rank needs
 BOOTSTRAP_FROM = 10  # replicates in the smallest stratum; below, a t interval
 ROUNDING = 1e-12  # sums of the same numbers in another order tie
 SETTINGS = {
