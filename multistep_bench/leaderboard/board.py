@@ -11,7 +11,7 @@ from multistep_bench.leaderboard import drawing
 from multistep_bench.leaderboard.entry import Entry, Tier
 from multistep_bench.leaderboard.suites import Suite, size_class
 from multistep_bench.leaderboard.verify import Verdict
-from multistep_bench.reporting.labels import rate_label
+from multistep_bench.reporting.labels import rate_label, seeds_needed
 from multistep_bench.reporting.report import setups
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
@@ -21,8 +21,8 @@ from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.record import Run
 
 SEED_MARKS = {
-    "*": f"fewer than {ENTRY_SEEDS} seeds a learning rate, which an entry should have; a claim of rank: {RANK_SEEDS}",
-    "†": f"fewer than {RANK_SEEDS} seeds a learning rate: too few for a claim of rank",
+    "*": f"few seeds a learning rate; {seeds_needed(0)}",
+    "†": f"few seeds a learning rate; {seeds_needed(ENTRY_SEEDS)}",
 }
 PASSES = 3  # of a training sample: forward, and backward at twice its cost
 

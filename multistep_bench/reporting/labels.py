@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 from multistep_bench.training.cells import RunSpec
 
 AXES = {"accuracy": "accuracy", "loss": "cross-entropy (nats)"}
@@ -32,6 +33,13 @@ def short_count(count: float) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """A number with its noun: "1 cell", "2 cells"; `many` is the plural of nouns that take more than an s."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def seeds_needed(seeds: int) -> str:
+    """How many seeds a learning rate would be needed where there are fewer; empty where there are enough."""
+    if seeds < ENTRY_SEEDS:
+        return f"an entry needs {ENTRY_SEEDS}, a claim of rank {RANK_SEEDS}"
+    return f"a claim of rank needs {RANK_SEEDS}" if seeds < RANK_SEEDS else ""
 
 
 def number(value: float | None) -> str:

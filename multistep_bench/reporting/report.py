@@ -25,6 +25,7 @@ from multistep_bench.reporting.labels import (
     number,
     rate_label,
     run_labels,
+    seeds_needed,
     task_label,
 )
 from multistep_bench.reporting.secondary_plots import draw_secondary, rate_name, rate_styles, secondary_names
@@ -32,7 +33,6 @@ from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import SCORER_VERSION, Score
-from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.record import Run
 
@@ -151,13 +151,8 @@ def _notes_on(run: RunScore) -> Iterator[str]:
         counts = Counter(reason.partition(":")[0] for reason in run.problems.values())
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         yield f"of {len(run.cells)} cells {listed}; they count as runs without a Eureka-moment."
-    if protocol.seeds < RANK_SEEDS:
-        needed = (
-            f"an entry needs {ENTRY_SEEDS}, a claim of rank"
-            if protocol.seeds < ENTRY_SEEDS
-            else "a claim of rank needs"
-        )
-        yield f"{counted(protocol.seeds, 'seed')} per learning rate; {needed} {RANK_SEEDS}."
+    if needed := seeds_needed(protocol.seeds):
+        yield f"{counted(protocol.seeds, 'seed')} per learning rate; {needed}."
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(protocol.learning_rates[run.best_rate])
         yield f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside."
