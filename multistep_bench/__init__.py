@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from multistep_bench.batch import Batch, TaskInfo
     from multistep_bench.cards import list_models, list_tasks
     from multistep_bench.errors import BenchError
-    from multistep_bench.generators.base import Generator
+    from multistep_bench.generators.base import TaskGenerator
     from multistep_bench.generators.task import make_task
     from multistep_bench.models.attention.rule import make_attention
     from multistep_bench.models.build import make_model
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Batch": "batch",
     "BenchError": "errors",
-    "Generator": "generators.base",
+    "TaskGenerator": "generators.base",
     "TaskInfo": "batch",
     "compare": "scoring.compare",
     "list_models": "cards",
@@ -43,7 +43,7 @@ _HOMES = {
 __all__ = [
     "Batch",
     "BenchError",
-    "Generator",
+    "TaskGenerator",
     "TaskInfo",
     "compare",
     "list_models",

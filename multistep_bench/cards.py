@@ -278,14 +278,14 @@ def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
     dropped = {"id", "batch_sha256", "levels"}
     if content.get("generator") not in (None, parent.get("generator")):
         dropped.add("parameters")  # they are those of the base's generator
-    return _laid_over({key: value for key, value in parent.items() if key not in dropped}, content)
+    return _deep_merge({key: value for key, value in parent.items() if key not in dropped}, content)
 
 
-def _laid_over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+def _deep_merge(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in table.items():
         inherited = merged.get(key)
         if isinstance(value, dict) and isinstance(inherited, dict):
-            value = _laid_over(inherited, value)
+            value = _deep_merge(inherited, value)
         merged[key] = value
     return merged

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 
 from multistep_bench.cards import Recipe, load_task
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import ENTRY_FILE, EntryFile, make_entry_file
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.submission import submit
-from multistep_bench.scoring.score import score
-from multistep_bench.training.cells import Cell, ModelSpec, RunSpec
-from multistep_bench.training.record import (
+from multistep_bench.runs.record import (
     SPEC_FILE,
     CellReference,
     Evaluation,
@@ -29,6 +27,8 @@ from multistep_bench.training.record import (
     line,
     record_path,
 )
+from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
+from multistep_bench.scoring.score import score
 from multistep_bench.training.trainer import draw_evaluation
 
 TASK = "two_step_digits-v1"
@@ -146,7 +146,7 @@ def evaluation_set(task: str, protocol: str, cell: Cell) -> EvaluationSet:
 
 
 @cache
-def _generator(task: str) -> Generator:
+def _generator(task: str) -> TaskGenerator:
     return make_task(task)
 
 

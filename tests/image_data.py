@@ -16,7 +16,7 @@ import torch
 from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.errors import DataMissing
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.sources import cifar10
 
@@ -57,12 +57,12 @@ def small_files() -> Iterator[None]:
 
 
 @lru_cache(maxsize=64)
-def _task(task: str, parameters: tuple[tuple[str, Any], ...]) -> Generator:
+def _task(task: str, parameters: tuple[tuple[str, Any], ...]) -> TaskGenerator:
     with small_files():
         return make_task(task, data_root(), **dict(parameters))
 
 
-def image_task(task: str, **parameters: Any) -> Generator:
+def image_task(task: str, **parameters: Any) -> TaskGenerator:
     """The task of an id; skips the test where its files are absent."""
     try:
         return _task(task, tuple(parameters.items()))
@@ -75,5 +75,5 @@ def stream(*name: str | int) -> torch.Generator:
     return seeds.generator(seeds.derive("test", *name))
 
 
-def sample(task: Generator, n: int, split: Split = "train") -> Batch:
+def sample(task: TaskGenerator, n: int, split: Split = "train") -> Batch:
     return task.sample(n, split=split, rng=stream(task.id, split))

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multistep_bench.cards import Protocol, Recipe, TaskCard
-from multistep_bench.training.cells import Cell, ModelSpec, RunSpec
-from multistep_bench.training.record import (
+from multistep_bench.runs.record import (
     SPEC_FILE,
     CellReference,
     Evaluation,
     EvaluationSet,
     Header,
+    Metrics,
     Outcome,
-    Reading,
     TaskReference,
     line,
     record_path,
 )
+from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 
 EVALUATIONS = 100
 BUDGET = 100_000  # an evaluation every thousand samples
@@ -123,13 +123,13 @@ def make_run(
     *,
     seeds: int | None = None,
     rates: Sequence[float] | None = None,
-    secondary: Mapping[str, Counts] | None = None,
+    auxiliary: Mapping[str, Counts] | None = None,
     **spec: Any,
 ) -> Path:
     """A run folder with a record for each curve, by (rate index, seed index); returns the folder.
 
     seeds, rates: of the protocol, by default as many as the curves name; a cell without a curve is missing.
-    secondary:    by name the curve that every cell has of a secondary measurement.
+    auxiliary:    by name the curve that every cell has of a auxiliary measurement.
     spec:         further arguments of `make_spec`.
     """
     rates = rates or [1e-3 * (1 + index) for index in range(1 + max(rate for rate, _ in curves))]
@@ -137,7 +137,7 @@ def make_run(
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(line(resolved))
     for (rate_index, seed_index), curve in curves.items():
-        write_record(folder, resolved, Cell(rate_index, seed_index), curve, secondary)
+        write_record(folder, resolved, Cell(rate_index, seed_index), curve, auxiliary)
     return folder
 
 
@@ -146,11 +146,11 @@ def write_record(
     spec: RunSpec,
     cell: Cell,
     curve: Counts | Ended,
-    secondary: Mapping[str, Counts] | None = None,
+    auxiliary: Mapping[str, Counts] | None = None,
 ) -> Path:
     """The finished record of one cell, an evaluation a grid point and a second; returns its path.
 
-    curve, secondary: counts of right answers, or thousandths of a nat on a task scored by its loss.
+    curve, auxiliary: counts of right answers, or thousandths of a nat on a task scored by its loss.
     """
     counts = curve.counts if isinstance(curve, Ended) else curve
     interval = spec.protocol.interval
@@ -166,7 +166,7 @@ def write_record(
             seed=cell.seed(spec.task.id, "init"),
         ),
         evaluation=EvaluationSet(items=ITEMS, sha256="0" * 64),
-        secondary=dict.fromkeys(secondary or {}, EvaluationSet(items=ITEMS, sha256="1" * 64)),
+        auxiliary=dict.fromkeys(auxiliary or {}, EvaluationSet(items=ITEMS, sha256="1" * 64)),
         engine="made by the tests",
         versions={"multistep_bench": "0"},
         hardware={},
@@ -185,7 +185,7 @@ def write_record(
             samples=index * interval,
             train_loss=None if index == 0 else 1.0,
             seconds=index,
-            secondary={name: Reading(**reading(values[index])) for name, values in (secondary or {}).items()},
+            auxiliary={name: Metrics(**reading(values[index])) for name, values in (auxiliary or {}).items()},
             **reading(count),
         )
         for index, count in enumerate(counts)

@@ -117,7 +117,7 @@ def test_evaluation_hides_the_verb_and_nothing_else_and_scores_nothing_else() ->
 
 def test_all_masked_scores_exactly_the_positions_that_show_mask() -> None:
     task = agreement()
-    (name, batch), *others = task.secondary(4 * N, stream("secondary")).items()
+    (name, batch), *others = task.auxiliary(4 * N, stream("secondary")).items()
     assert (name, others) == ("all masked", [])
     assert len(batch.targets) == N
     assert torch.equal(batch.targets != IGNORED, tokens_of(batch) == task.vocabulary)

@@ -14,12 +14,12 @@ import torch
 from test_launch import SMALL, TASK, Notes, curves
 
 from multistep_bench.errors import RunError
-from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.runs.folder import CHECKPOINTS_FOLDER, TEMPORARY, checkpoint_path
+from multistep_bench.runs.record import Evaluation
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint
-from multistep_bench.training.folder import CHECKPOINTS_FOLDER, TEMPORARY, checkpoint_path
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan
-from multistep_bench.training.record import Evaluation
 
 FORK = multiprocessing.get_context("fork")  # children start at once, with everything imported
 

@@ -133,9 +133,9 @@ def test_the_columns_of_a_task_scored_by_its_loss_say_so(tmp_path: Path) -> None
     assert "final accuracy or loss" in printed(score([losses, accuracies]))
 
 
-def test_secondary_measurements_have_a_line_each(tmp_path: Path) -> None:
+def test_auxiliary_measurements_have_a_line_each(tmp_path: Path) -> None:
     further = {"hop 1": [950] * 101, "[red]torn": [None] * 101}
-    text = printed(score([records.make_run(tmp_path / "run", {(0, 0): records.flat()}, secondary=further)]))
+    text = printed(score([records.make_run(tmp_path / "run", {(0, 0): records.flat()}, auxiliary=further)]))
     assert "hop 1: final accuracy 0.950, not scored" in text
     assert "[red]torn: final accuracy –, not scored" in text
     assert "not scored" not in printed(score([records.make_run(tmp_path / "other", {(0, 0): records.flat()})]))

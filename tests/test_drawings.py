@@ -5,7 +5,7 @@ import torch
 from image_data import stream
 
 from multistep_bench.generators.canvas import Pool
-from multistep_bench.generators.drawings import SYMMETRIES, distinct_drawings, turned
+from multistep_bench.generators.drawings import SYMMETRIES, apply_symmetry, distinct_drawings
 from multistep_bench.sources.images import LabelledImages
 
 CLASSES, DRAWINGS = 3, 5
@@ -59,7 +59,7 @@ def test_the_last_drawings_of_a_class_can_be_kept_out() -> None:
 
 def test_the_symmetries_are_the_eight_of_the_square() -> None:
     image = torch.arange(9.0).view(1, 3, 3)
-    drawn = turned(image.expand(SYMMETRIES, 1, 3, 3), torch.arange(SYMMETRIES))
+    drawn = apply_symmetry(image.expand(SYMMETRIES, 1, 3, 3), torch.arange(SYMMETRIES))
     rotations = [torch.rot90(image, k, (1, 2)) for k in range(4)]
     expected = {tuple(each.flatten().tolist()) for each in rotations + [each.flip(2) for each in rotations]}
     assert {tuple(each.flatten().tolist()) for each in drawn} == expected

@@ -194,11 +194,11 @@ def test_with_a_pool_evaluation_is_on_classes_that_training_never_shows() -> Non
     assert accuracy(torch.cdist(episode(known)[0][:, -1].double(), generator.means).argmin(1) % 20, known) == 1
 
 
-def test_the_secondary_curves_tell_weights_from_context() -> None:
+def test_the_auxiliary_curves_tell_weights_from_context() -> None:
     generator = task(**POOL)
-    secondary = generator.secondary(N, stream("secondary"))
-    assert list(secondary) == ["in weights", "trained classes"]
-    absent, present = secondary.values()
+    auxiliary = generator.auxiliary(N, stream("secondary"))
+    assert list(auxiliary) == ["in weights", "trained classes"]
+    absent, present = auxiliary.values()
     assert len(absent.targets) == len(present.targets) == N // 2
     assert (absent.steps["match"] == -1).all()
     assert not (classes_of(absent) == absent.steps["query_class"].unsqueeze(1)).any()
@@ -206,7 +206,7 @@ def test_the_secondary_curves_tell_weights_from_context() -> None:
         by_heart = torch.cdist(episode(batch)[0][:, -1].double(), generator.means).argmin(1) % 20
         assert accuracy(by_heart, batch) == 1
     reading = {
-        name: accuracy(episode(b)[1].gather(1, nearest(b).unsqueeze(1)).squeeze(1), b) for name, b in secondary.items()
+        name: accuracy(episode(b)[1].gather(1, nearest(b).unsqueeze(1)).squeeze(1), b) for name, b in auxiliary.items()
     }
     assert reading["trained classes"] == 1
     same_label = 4 / 99  # of the pool's 99 other classes
@@ -214,7 +214,7 @@ def test_the_secondary_curves_tell_weights_from_context() -> None:
 
 
 def test_without_a_pool_there_is_nothing_to_remember() -> None:
-    assert task().secondary(100, stream("none")) == {}
+    assert task().auxiliary(100, stream("none")) == {}
 
 
 # --- parameters

@@ -219,9 +219,9 @@ def test_the_query_of_a_bursty_episode_is_of_either_class_alike() -> None:
 
 def test_in_weights_asks_for_trained_classes_that_the_context_lacks_by_unseen_drawings() -> None:
     generator = task(**FIXED)
-    secondary = generator.secondary(4000, stream("secondary"))
-    assert list(secondary) == ["in weights"]
-    batch = secondary["in weights"]
+    auxiliary = generator.auxiliary(4000, stream("secondary"))
+    assert list(auxiliary) == ["in weights"]
+    batch = auxiliary["in weights"]
     assert len(batch.targets) == 2000
     assert not (episode(batch)[1] == batch.targets.unsqueeze(1)).any()
     assert (batch.steps["match"] == -1).all()
@@ -237,7 +237,7 @@ def test_in_weights_asks_for_trained_classes_that_the_context_lacks_by_unseen_dr
 
 
 def test_without_fixed_labels_there_is_nothing_to_remember() -> None:
-    assert task().secondary(100, stream("none")) == {}
+    assert task().auxiliary(100, stream("none")) == {}
 
 
 # --- parameters and sources

@@ -9,7 +9,7 @@ from torch import nn
 import multistep_bench as mb
 from multistep_bench.batch import Batch
 from multistep_bench.cards import list_baselines, list_tasks, load_baseline
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models import build as models
 from multistep_bench.training.trainer import flat_cross_entropy
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize(("name", "task"), PAIRS)
 
 
 @functools.cache
-def drawn(task: str) -> tuple[Generator, Batch]:
+def drawn(task: str) -> tuple[TaskGenerator, Batch]:
     generator = mb.make_task(task)
     return generator, generator.sample(8, split="train", rng=torch.Generator().manual_seed(0))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from multistep_bench.errors import RunError
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.folder import RunFolder, attempts, write_atomically
+from multistep_bench.runs.folder import RunFolder, attempts, write_atomically
+from multistep_bench.runs.record import partial_path, read_record, read_run, record_path
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan
-from multistep_bench.training.record import partial_path, read_record, read_run, record_path
 
 SMALL = {"protocol.budget": 1600, "protocol.batch_size": 16}
 
@@ -54,8 +54,8 @@ def test_a_place_that_cannot_be_written_is_one_sentence(spec: RunSpec, tmp_path:
 HOLD = """
 import sys, time
 from pathlib import Path
-from multistep_bench.training.folder import RunFolder
-from multistep_bench.training.record import read_spec
+from multistep_bench.runs.folder import RunFolder
+from multistep_bench.runs.record import read_spec
 folder = Path(sys.argv[1])
 with RunFolder(folder, read_spec(folder)):
     print("held", flush=True)

@@ -13,7 +13,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.cards import load_task
 from multistep_bench.errors import CardError
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.colour_or_garment import TEN_COLOURS
 from multistep_bench.generators.task import make_task
 from multistep_bench.sources.images import open_source
@@ -21,7 +21,7 @@ from multistep_bench.sources.images import open_source
 N = 10_000
 
 
-def sample(task: Generator, n: int = N) -> Batch:
+def sample(task: TaskGenerator, n: int = N) -> Batch:
     return task.sample(n, split="eval", rng=seeds.generator(seeds.derive("test", task.id, "indicator")))
 
 
@@ -29,7 +29,7 @@ def share(hits: torch.Tensor) -> float:
     return float(hits.double().mean())
 
 
-def tints(task: Generator, batch: Batch, role: str, source: str) -> torch.Tensor:
+def tints(task: TaskGenerator, batch: Batch, role: str, source: str) -> torch.Tensor:
     """The factor of each channel, [B, 3], that the source image of a role was multiplied by."""
     images = open_source(source).eval
     row = torch.full((int(images.ids.max()) + 1,), -1)

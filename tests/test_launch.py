@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from multistep_bench.errors import RunError
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.launch import Silent, find_device, launch, run
+from multistep_bench.runs.record import Evaluation, Outcome, Record, Run, record_path
+from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.launch import NullObserver, find_device, launch, run
 from multistep_bench.training.plan import plan
-from multistep_bench.training.record import Evaluation, Outcome, Record, Run, record_path
 
 TASK = "two_step_digits-v1"
 LINEAR = "user_models:linear"
 SMALL = {"protocol.budget": 1600, "protocol.batch_size": 16, "protocol.learning_rates": [1e-3, 1e-2]}
 
 
-class Notes(Silent):
+class Notes(NullObserver):
     """Remembers what the observer was told."""
 
     def __init__(self) -> None:

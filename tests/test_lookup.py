@@ -98,7 +98,7 @@ def test_no_function_of_the_evaluation_is_trained_on() -> None:
 
 def test_shorter_chains_are_measured_on_held_out_functions_too() -> None:
     task = lookup(pairs=5, hops=4)
-    further = task.secondary(999, stream("secondary"))
+    further = task.auxiliary(999, stream("secondary"))
     assert list(further) == ["hop 1", "hop 2", "hop 3"]
     for hops, batch in enumerate(further.values(), 1):
         samples = read(task, batch)

@@ -138,9 +138,9 @@ def test_training_asks_for_the_next_state_everywhere() -> None:
     assert torch.equal(batch.steps["state"], seen[:, -1])
 
 
-def test_secondary_measurements_score_the_state_drawn_and_the_unigram_answer() -> None:
+def test_auxiliary_measurements_score_the_state_drawn_and_the_unigram_answer() -> None:
     task = markov(tokens=20)
-    further = task.secondary(4 * N, stream("secondary"))
+    further = task.auxiliary(4 * N, stream("secondary"))
     assert list(further) == ["next state", "unigram"]
     following, unigram = further.values()
     assert torch.equal(tokens(following), tokens(unigram))

@@ -15,8 +15,8 @@ from matplotlib.text import Annotation
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures, plots
+from multistep_bench.runs.record import Run, read_run
 from multistep_bench.scoring.score import Score, score
-from multistep_bench.training.record import Run, read_run
 
 CURVES: dict[tuple[int, int], records.Counts | records.Ended] = {
     (0, 0): records.jump(0.3),

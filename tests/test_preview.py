@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.errors import BenchError
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.reporting.preview import caption, preview
 from multistep_bench.reporting.preview_sequences import GAP, WIDTH, draw_episodes, draw_tokens, lines_of_boxes
@@ -24,7 +24,7 @@ TASK = "two_step_digits-v1"
 SIDE = round(1.9 * 300)  # of a sample, in dots
 
 
-class Squares(Generator):
+class Squares(TaskGenerator):
     """2×2 images of one colour a quarter: red beyond 1, green, blue, and black below 0."""
 
     class Parameters(Strict):

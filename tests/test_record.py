@@ -10,8 +10,8 @@ import pytest
 from records import EVALUATIONS, ITEMS, Ended, jump, make_run, make_spec
 
 from multistep_bench.errors import RunError
-from multistep_bench.training.cells import Cell
-from multistep_bench.training.record import SPEC_FILE, iter_records, read_record, read_run, read_spec, record_path
+from multistep_bench.runs.record import SPEC_FILE, iter_records, read_record, read_run, read_spec, record_path
+from multistep_bench.runs.spec import Cell
 
 
 @pytest.fixture
@@ -105,7 +105,5 @@ def test_a_folder_without_a_specification_is_no_run(tmp_path: Path) -> None:
 
 
 def test_reading_and_scoring_import_no_torch() -> None:
-    code = (
-        "import sys, multistep_bench.scoring.compare, multistep_bench.training.record; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, multistep_bench.scoring.compare, multistep_bench.runs.record; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ from chromium import Page
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.report import write_report
+from multistep_bench.runs.record import Run, read_run
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.score import score
-from multistep_bench.training.record import Run, read_run
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"&amp;' {{ 7*7 }}"
 REASON = "RuntimeError: <b onclick=alert(2)>out of luck</b>"
@@ -212,10 +212,10 @@ def test_a_report_of_a_task_scored_by_its_loss_speaks_of_no_accuracy(tmp_path: P
     assert "seed 0, Eureka-moment at 30,000, final loss 1.500" in page
 
 
-def test_secondary_measurements_have_a_figure_each(tmp_path: Path) -> None:
+def test_auxiliary_measurements_have_a_figure_each(tmp_path: Path) -> None:
     curves = {(0, 0): records.flat(), (1, 0): records.flat()}
     further = {"hop 1": [950] * 101, "<b>hop 2": [550] * 101}
-    run = read_run(records.make_run(tmp_path / "run", curves, secondary=further))
+    run = read_run(records.make_run(tmp_path / "run", curves, auxiliary=further))
     page = write_report([run], score([run]), tmp_path / "report.html").read_text(encoding="utf-8")
     for name in ("hop 1", "&lt;b&gt;hop 2"):
         assert f'aria-label="Accuracy curves of vit, steps-v1 quick, {name}"' in page

@@ -10,11 +10,11 @@ import pytest
 from records import BUDGET, LOSS_TASK, Counts, Ended, fall, flat, jump, make_run, make_spec, write_record
 
 from multistep_bench.errors import RunError
+from multistep_bench.runs.record import read_run, record_path
+from multistep_bench.runs.spec import Cell
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.score import Score, score
 from multistep_bench.scoring.statistics import Interval, mean_interval, wilson
-from multistep_bench.training.cells import Cell
-from multistep_bench.training.record import read_run, record_path
 
 Curves = Mapping[tuple[int, int], Counts | Ended]
 
@@ -350,36 +350,36 @@ def test_scores_are_reproducible(tmp_path: Path) -> None:
     assert first == score([folder])
 
 
-def test_secondary_measurements_end_in_the_mean_of_their_last_five_readings_and_score_nothing(tmp_path: Path) -> None:
+def test_auxiliary_measurements_end_in_the_mean_of_their_last_five_readings_and_score_nothing(tmp_path: Path) -> None:
     curves: dict[tuple[int, int], Counts | Ended] = {
         (0, 0): jump(0.3),
         (0, 1): flat(),
         (0, 2): Ended("diverged", [100, 300]),
     }
     further = {"easy": [0] * 96 + [800, 900, 1000, 1000, 1000], "torn": [500] * 100 + [None]}
-    with_them = score_run(make_run(tmp_path / "with", curves, seeds=4, secondary=further))
+    with_them = score_run(make_run(tmp_path / "with", curves, seeds=4, auxiliary=further))
     without = score_run(make_run(tmp_path / "without", curves, seeds=4))
-    assert [cell.secondary for cell in with_them.cells] == [
+    assert [cell.auxiliary for cell in with_them.cells] == [
         {"easy": pytest.approx(0.94), "torn": None},
         {"easy": pytest.approx(0.94), "torn": None},
         {"easy": None, "torn": None},
         {},
     ]
-    assert with_them.secondary == {"easy": pytest.approx(0.94), "torn": None}
-    assert without.secondary == {}
+    assert with_them.auxiliary == {"easy": pytest.approx(0.94), "torn": None}
+    assert without.auxiliary == {}
     assert with_them.grid == without.grid
 
 
-def test_secondary_measurements_are_averaged_over_the_cells(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", {(0, 0): flat()}, seeds=3, secondary={"hop 1": [200] * 101})
+def test_auxiliary_measurements_are_averaged_over_the_cells(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {(0, 0): flat()}, seeds=3, auxiliary={"hop 1": [200] * 101})
     for seed, count in ((1, 300), (2, 700)):
         write_record(run, read_run(run).spec, Cell(0, seed), flat(), {"hop 1": [count] * 101})
-    assert score_run(run).secondary == {"hop 1": pytest.approx(0.4)}
+    assert score_run(run).auxiliary == {"hop 1": pytest.approx(0.4)}
 
 
-def test_secondary_measurements_of_a_task_scored_by_its_loss_are_losses(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", {(0, 0): fall(0.3)}, secondary={"words": fall(0.5)}, task=LOSS_TASK)
-    assert score_run(run).secondary == {"words": 1.5}
+def test_auxiliary_measurements_of_a_task_scored_by_its_loss_are_losses(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {(0, 0): fall(0.3)}, auxiliary={"words": fall(0.5)}, task=LOSS_TASK)
+    assert score_run(run).auxiliary == {"words": 1.5}
 
 
 def test_the_final_loss_is_not_cut_to_the_range_of_accuracies(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from records import BUDGET, EVALUATIONS, ITEMS, Counts, make_run
 
 from multistep_bench.cards import Levels, Scoring
+from multistep_bench.runs.record import Run, read_run
 from multistep_bench.scoring.cell_set import CellSetScore, profiles, score_cells, speeds
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.eureka import CurveScore, accuracies, score_curve
@@ -22,7 +23,6 @@ from multistep_bench.scoring.statistics import (
     probability_of_improvement,
     wilson,
 )
-from multistep_bench.training.record import Run, read_run
 
 settings.register_profile("any time", deadline=None)  # a busy machine is no failure
 settings.load_profile("any time")

@@ -20,8 +20,8 @@ from multistep_bench.leaderboard.site import Built, build
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.table import board_of
 from multistep_bench.leaderboard.verify import verify
+from multistep_bench.runs.record import Outcome, line
 from multistep_bench.scoring.run import score_run
-from multistep_bench.training.record import Outcome, line
 
 MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \"'&"
 OTHER_TASK = "two_step_glyphs-v1"

@@ -12,7 +12,7 @@ from torch import nn
 from multistep_bench.batch import Inputs
 from multistep_bench.cards import Protocol
 from multistep_bench.models.build import build
-from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.launch import launch
 from multistep_bench.training.optimizer import StackedAdamW, adamw, decayed_names, set_learning_rate
 from multistep_bench.training.plan import plan, task_of
@@ -84,7 +84,7 @@ def test_fifty_steps_stacked_equal_fifty_steps_alone(task_id: str, model: str, r
             assert [step[index] for step in together] == pytest.approx([step[0] for step in alone], rel=1e-6)
             for name, parameter in single.model.named_parameters():
                 torch.testing.assert_close(stacked.parameters[name][index], parameter, rtol=1e-9, atol=1e-9)
-            for name in (None, *single.secondary[0]):
+            for name in (None, *single.auxiliary[0]):
                 (correct, loss), (alone_correct, alone_loss) = stacked.evaluate(name)[index], single.evaluate(name)[0]
                 assert correct == alone_correct
                 assert loss == pytest.approx(alone_loss, rel=1e-9)

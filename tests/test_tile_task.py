@@ -11,7 +11,7 @@ from torchvision.transforms import functional
 
 from multistep_bench.batch import Batch
 from multistep_bench.cards import list_tasks
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.tile_task import TileTask
 from multistep_bench.sources.images import LabelledImages, open_source
 
@@ -41,7 +41,7 @@ def labels_of(task_id: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return torch.cat([batch.targets for batch in batches]), steps
 
 
-def source_of(task: Generator, role: str, split: Split) -> tuple[LabelledImages, int]:
+def source_of(task: TaskGenerator, role: str, split: Split) -> tuple[LabelledImages, int]:
     """The split of the source behind a role, and its white."""
     indicator, target_a, target_b = SOURCES.get(task.id, ("mnist", "fashion_mnist", "fashion_mnist"))
     name = {"target_a": target_a, "target_b": target_b}.get(role, target_b if "target" in role else indicator)
@@ -54,7 +54,7 @@ def roles_of(steps: dict[str, torch.Tensor]) -> list[str]:
     return [name.removesuffix("_image") for name in steps if name.endswith("_image")]
 
 
-def originals(task: Generator, batch: Batch, role: str, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+def originals(task: TaskGenerator, batch: Batch, role: str, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     """The images [B, C, h, w] in [0, 1] and classes [B] behind a role, looked up by their numbers in the source."""
     images, white = source_of(task, role, split)
     row = torch.full((int(images.ids.max()) + 1,), -1)

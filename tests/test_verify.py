@@ -17,7 +17,7 @@ from multistep_bench.leaderboard.curves import answers_are_targets
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.roughness import fingerprints, shared_curves, smoothness_problem
 from multistep_bench.leaderboard.verify import verify, verify_entry
-from multistep_bench.training.record import read_record
+from multistep_bench.runs.record import read_record
 
 CELL = "rate0-seed0"
 Lines = list[dict[str, Any]]
@@ -119,7 +119,7 @@ FALSE_RECORDS: dict[str, tuple[Callable[[Lines], None], str]] = {
     "diverged, but finite": (outcome(status="diverged"), "says diverged, and it is not its last evaluation"),
     "another end": (outcome(samples=64), "outcome's samples or seconds are not those of its last"),
     "completed with a reason": (outcome(reason="because"), "says completed and gives a reason"),
-    "an unknown secondary": (header(secondary={"x": {"items": 3, "sha256": "0"}}), "other secondary readings"),
+    "an unknown auxiliary": (header(auxiliary={"x": {"items": 3, "sha256": "0"}}), "other auxiliary readings"),
 }
 
 

@@ -15,11 +15,11 @@ from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import Measure, interleaved, speedup, timed
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.launch import Silent, launch
-from multistep_bench.training.machine import available_cores
+from multistep_bench.runs.machine import available_cores
+from multistep_bench.runs.record import Evaluation, Outcome
+from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.launch import NullObserver, launch
 from multistep_bench.training.plan import task_of
-from multistep_bench.training.record import Evaluation, Outcome
 from multistep_bench.training.stacked import StackedTrainer
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -106,7 +106,7 @@ class _Enough(Exception):
     """Ends a run that has been watched for long enough."""
 
 
-class _Window(Silent):
+class _Window(NullObserver):
     """Counts the intervals that all cells train together in a number of seconds."""
 
     def __init__(self, cells: int, seconds: float) -> None:

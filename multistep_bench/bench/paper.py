@@ -12,8 +12,8 @@ from multistep_bench.bench.quick import single_trainer
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import interleaved, timed
 from multistep_bench.cards import load_task
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.sources.check import check_data
-from multistep_bench.training.cells import RunSpec
 from multistep_bench.training.plan import plan
 from multistep_bench.training.trainer import SingleTrainer, training_batches
 

@@ -7,11 +7,11 @@ from torch.nn.functional import cross_entropy
 
 from multistep_bench import seeds
 from multistep_bench.batch import TaskInfo
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import build
 from multistep_bench.models.layout import image_shape, tile_side
 from multistep_bench.models.vit import SIZES
-from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.trainer import draw_evaluation, training_batches
 
 
@@ -21,7 +21,7 @@ class PlainCell:
     It has none of the rest: no records, checkpoints, schedule, or exceptions from weight decay.
     """
 
-    def __init__(self, spec: RunSpec, cell: Cell, task: Generator, device: torch.device) -> None:
+    def __init__(self, spec: RunSpec, cell: Cell, task: TaskGenerator, device: torch.device) -> None:
         self.task = task
         self.protocol = spec.protocol
         self.rng = seeds.generator(cell.seed(spec.task.id, "train"), device)

@@ -12,7 +12,7 @@ from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import interleaved, speedup, timed
 from multistep_bench.cards import DEFAULT_TASK
 from multistep_bench.models.build import build, count_parameters
-from multistep_bench.training.cells import RunSpec
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.trainer import SingleTrainer
 

@@ -11,7 +11,7 @@ from multistep_bench.bench.cells import COUNTS, cells_at_once
 from multistep_bench.bench.quick import quick_spec, single_trainer
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import Measure, interleaved, timed
-from multistep_bench.training.machine import available_cores
+from multistep_bench.runs.machine import available_cores
 
 INTERVALS = (1, 2, 4, 8)
 PATCHES = (1, 2, 4, 8)

@@ -38,8 +38,8 @@ def report(
 ) -> None:
     """Write one self-contained page on runs: scores, curves, survival, every cell, how to reproduce."""
     from multistep_bench.reporting.report import write_report
+    from multistep_bench.runs.record import read_run
     from multistep_bench.scoring.score import score
-    from multistep_bench.training.record import read_run
 
     read = [read_run(folder) for folder in runs]
     print(write_report(read, score(read), out))
@@ -49,19 +49,19 @@ def report(
 def plot(
     runs: RunFolders,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf.")] = Path("curves.png"),
-    kind: Annotated[str, typer.Option(help="curves, secondary, survival, rates or robustness.")] = "curves",
+    kind: Annotated[str, typer.Option(help="curves, auxiliary, survival, rates or robustness.")] = "curves",
 ) -> None:
     """Draw one figure of runs, as wide as a paper's column or page."""
     from multistep_bench.reporting import plots
-    from multistep_bench.reporting.secondary_plots import plot_secondary
+    from multistep_bench.reporting.auxiliary_plots import plot_auxiliary
+    from multistep_bench.runs.record import read_run
     from multistep_bench.scoring.score import score
-    from multistep_bench.training.record import read_run
 
     read = [read_run(folder) for folder in runs]
     scored = score(read)
     draw = {
         "curves": lambda: plots.plot_curves(read, scored, out),
-        "secondary": lambda: plot_secondary(read, scored, out),
+        "auxiliary": lambda: plot_auxiliary(read, scored, out),
         "survival": lambda: plots.plot_survival(scored, out),
         "rates": lambda: plots.plot_by_rate(scored, out),
         "robustness": lambda: plots.plot_robustness(scored, out),

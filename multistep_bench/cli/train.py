@@ -11,7 +11,7 @@ from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, app, cha
 from multistep_bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from multistep_bench.training.record import Run
+    from multistep_bench.runs.record import Run
 
 INTERRUPTED = 130
 

@@ -14,14 +14,14 @@ from scipy import stats
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
 from multistep_bench.generators.n_step import expected_largest_count
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
 SELECTED_VERB = 0.5  # probability of selecting the verb in training
-SECONDARY_SHARE = 4  # a secondary evaluation has a quarter of the items: each scores more than one position
+SECONDARY_SHARE = 4  # a auxiliary evaluation has a quarter of the items: each scores more than one position
 
 
 class AgreementParameters(Strict):
@@ -38,7 +38,7 @@ class AgreementParameters(Strict):
 
 
 @register_generator("agreement")
-class Agreement(Generator):
+class Agreement(TaskGenerator):
     """Sentences [m, n₀ … n_{N−1}, v]: the verb v is of the class of noun n_r, where r is what the pointer m says.
 
         m    n₀    n₁    n₂    n₃    v
@@ -50,7 +50,7 @@ class Agreement(Generator):
     Training selects 15 % of the positions and the verb with probability ½, shows them by the 80/10/10 rule, and has
     targets at all of them. Evaluation shows [MASK] for the verb and nothing else, so that the levels are exact. An
     answer is right where the kind of token with the highest total probability is that of the target: the kinds are
-    each pointer, each class of nouns and each class of verbs. Secondary "all masked": sentences masked as in training,
+    each pointer, each class of nouns and each class of verbs. Auxiliary "all masked": sentences masked as in training,
     scored at every position that shows [MASK].
     Steps: "pointer", r, and "class", that of noun r and of the verb.
     """
@@ -155,7 +155,7 @@ class Agreement(Generator):
         verb[:, -1] = True
         return Batch(torch.where(verb, self.vocabulary, sentences), targets_at(sentences, verb), steps)
 
-    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+    def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         n = -(-n // SECONDARY_SHARE)
         sentences, steps = self._sentences(n, rng)
         inputs = corrupt(sentences, select(n, self.probabilities, rng), self.vocabulary, rng)

@@ -14,7 +14,7 @@ from multistep_bench.strict import Strict, validated
 Split = Literal["train", "eval"]
 
 
-class Generator(ABC):
+class TaskGenerator(ABC):
     """A task's rule with its parameters fixed.
 
     A subclass names its `Parameters` (a strict record whose defaults are the rule's) and writes
@@ -54,7 +54,7 @@ class Generator(ABC):
         card pins its batches by their hash.
         """
 
-    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+    def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """Further held-out batches, by the name of what is measured on them; their curves stand beside the primary one.
 
         n: the items of a primary evaluation; a batch may hold fewer. Drawn once a cell, on the device of `rng`.

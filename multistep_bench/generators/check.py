@@ -9,7 +9,7 @@ import torch
 
 from multistep_bench import seeds
 from multistep_bench.cards import Levels, TaskCard
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import batch_sha256, make_task
 
 LEVEL_TOLERANCE = 1e-9
@@ -71,7 +71,7 @@ def _level_problems(written: Levels, computed: Levels) -> list[str]:
     return problems
 
 
-def _speed(task: Generator) -> float:
+def _speed(task: TaskGenerator) -> float:
     """Training samples a second on one CPU thread, as in a worker."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ def distinct_drawings(pool: Pool, classes: torch.Tensor, available: int, rng: to
     return pool.on(rng.device).first[classes] + number
 
 
-def turned(images: torch.Tensor, symmetry: torch.Tensor) -> torch.Tensor:
+def apply_symmetry(images: torch.Tensor, symmetry: torch.Tensor) -> torch.Tensor:
     """Square images [..., C, t, t], each in its symmetry 0 … 7 of `symmetry` [...]: transposed (1), then mirrored left
     to right (2), then top to bottom (4).
     """

@@ -8,11 +8,11 @@ import torch
 
 from multistep_bench.batch import Batch, TaskInfo
 from multistep_bench.cards import Levels
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.canvas import integers
 
 
-class EpisodeTask(Generator):
+class EpisodeTask(TaskGenerator):
     """A context of n items with labels, then a query item of one of their classes: its label is asked for.
 
         items   |  ♣  |  ♠  |  ♥  |  ♠′ |      match = 1: the query is another drawing of item 1's class

@@ -70,7 +70,7 @@ class GaussianEpisodes(EpisodeTask):
 
     With a pool, the accuracy that is scored is that on *new* classes, where the label stands in the context and nowhere
     else: on the pool's own classes a model that remembers them looks the same as one that matches. Beside it, as
-    secondary curves: "in weights", on pool classes that are not in the context, and "trained classes", on pool
+    auxiliary curves: "in weights", on pool classes that are not in the context, and "trained classes", on pool
     classes that are, which either way of answering gets right.
     """
 
@@ -105,7 +105,7 @@ class GaussianEpisodes(EpisodeTask):
         own = means.gather(1, classes.unsqueeze(2).expand(-1, -1, self.parameters.dimension))
         return self.episodes(self._noisy(own, rng), classes, labels)
 
-    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+    def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """With a pool: "in weights" and "trained classes", of n / 2 episodes each."""
         if not self.parameters.pool:
             return {}

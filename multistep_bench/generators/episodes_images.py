@@ -14,7 +14,7 @@ from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
 from multistep_bench.generators.canvas import Pool, integers
 from multistep_bench.generators.class_sampler import uniform_classes, zipf_classes
-from multistep_bench.generators.drawings import SYMMETRIES, distinct_drawings, turned
+from multistep_bench.generators.drawings import SYMMETRIES, apply_symmetry, distinct_drawings
 from multistep_bench.generators.episodes import EpisodeTask, arranged, shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.sources.images import open_source
@@ -71,7 +71,7 @@ class ImageEpisodes(EpisodeTask):
     takes classes that training never shows: with labels dealt anew, whatever the labels in training are, so that a
     label stands in the context alone.
 
-    With fixed labels the secondary curve "in weights" is on training classes that are not in the context, drawn with
+    With fixed labels the auxiliary curve "in weights" is on training classes that are not in the context, drawn with
     their frequencies, with `HELD_OUT` drawings of each that training never shows as queries.
     Further steps: "query_image" and "item_0_image" …, the number of each drawing in the source. A class is counted as
     8 · (its number in the source) + its symmetry, or as in the source without symmetries.
@@ -137,7 +137,7 @@ class ImageEpisodes(EpisodeTask):
         labels = shuffled(n, self.dealt, rng)
         return self._episodes(split, classes.gather(1, slots), labels.gather(1, slots), rng)
 
-    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+    def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """With fixed labels: "in weights", n / 2 episodes."""
         if not self.parameters.fixed_labels:
             return {}
@@ -181,7 +181,7 @@ class ImageEpisodes(EpisodeTask):
         side = self.parameters.pixels
         images = rows_of.images.index_select(0, rows.flatten()).view(*rows.shape, pool.channels, side, side)
         shown = rows_of.labels[rows] * self.symmetries + symmetry
-        batch = self.episodes(turned(images, symmetry).float() / pool.white, shown, labels)
+        batch = self.episodes(apply_symmetry(images, symmetry).float() / pool.white, shown, labels)
         numbers = rows_of.ids[rows]
         batch.steps["query_image"] = numbers[:, -1]
         batch.steps.update({f"item_{i}_image": numbers[:, i] for i in range(self.pairs)})

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.episodes import shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
@@ -39,7 +39,7 @@ class LookupParameters(Strict):
 
 
 @register_generator("lookup")
-class Lookup(Generator):
+class Lookup(TaskGenerator):
     """N shuffled pairs k → f(k), a number of hops h, and a start; the answer is f(f(… f(start))), h times.
 
         pairs            h  start
@@ -90,7 +90,7 @@ class Lookup(Generator):
             hops = torch.randint(1, deepest + 1, (n,), generator=rng, device=rng.device)
         return self._chains(hops, split, rng)
 
-    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+    def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """Chains of each shorter length, "hop 1" and so on: half as many items as of the longest."""
         few = -(-n // 2)
         return {

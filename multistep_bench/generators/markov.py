@@ -10,7 +10,7 @@ from pydantic import Field
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
@@ -25,7 +25,7 @@ class MarkovParameters(Strict):
 
 
 @register_generator("markov")
-class Markov(Generator):
+class Markov(TaskGenerator):
     """A walk of T tokens over k states; say where it goes next (Edelman et al. 2024, arXiv 2402.11004).
 
         inputs           1 0 1 0 0 1 0 1 0          after a 0 came 1, 0, 1, 1: the bigram predictor says 1
@@ -71,7 +71,7 @@ class Markov(Generator):
         seen = walk[:, :-1]
         return self._scored_last(seen, most_frequent(transition_counts(seen, self.parameters.states)))
 
-    def secondary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
+    def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """Answers at the last position against the state that was drawn next, and against the unigram predictor's.
 
         Of a quarter of the items each, and no item where two states are equally frequent for "unigram".

@@ -8,10 +8,10 @@ from typing import Any
 from multistep_bench import registry, seeds
 from multistep_bench.cards import TaskCard, load_task
 from multistep_bench.errors import BenchError
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 
 
-def make_task(task: str | Path | TaskCard, data_root: str | Path | None = None, **parameters: Any) -> Generator:
+def make_task(task: str | Path | TaskCard, data_root: str | Path | None = None, **parameters: Any) -> TaskGenerator:
     """The generator of a task.
 
     task:       an id ("two_step_digits-v1"), the path of a card, or a loaded card.
@@ -21,8 +21,8 @@ def make_task(task: str | Path | TaskCard, data_root: str | Path | None = None, 
     """
     card = task if isinstance(task, TaskCard) else load_task(task)
     factory = registry.generators.get(card.generator)
-    if not (isinstance(factory, type) and issubclass(factory, Generator)):
-        raise BenchError(f"generator '{card.generator}' of {card.id} is not a subclass of Generator")
+    if not (isinstance(factory, type) and issubclass(factory, TaskGenerator)):
+        raise BenchError(f"generator '{card.generator}' of {card.id} is not a subclass of TaskGenerator")
     root = data_root or os.environ.get("MULTISTEP_BENCH_DATA")
     return factory(
         {**card.parameters, **parameters},
@@ -32,7 +32,7 @@ def make_task(task: str | Path | TaskCard, data_root: str | Path | None = None, 
     )
 
 
-def batch_sha256(task: Generator) -> str:
+def batch_sha256(task: TaskGenerator) -> str:
     """SHA-256 of a task's first batches: 64 samples of the train and of the eval stream at seed 0, on the CPU."""
     digest = hashlib.sha256()
     splits: tuple[Split, ...] = ("train", "eval")

@@ -12,7 +12,7 @@ from pydantic import Field
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.errors import DataError
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
 from multistep_bench.generators.ngram import cross_entropies
 from multistep_bench.registry import register_generator
@@ -35,7 +35,7 @@ class TextMLMParameters(Strict):
 
 
 @register_generator("text_mlm")
-class TextMLM(Generator):
+class TextMLM(TaskGenerator):
     """Windows of a text with 15 % of the tokens selected; 80 % of these show [MASK], 10 % a random token.
 
         T h e _ [M] o b s t e r _ q s [M] a ...      [M] = [MASK], q = a random token

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from multistep_bench.batch import Batch, TaskInfo
 from multistep_bench.errors import CardError
-from multistep_bench.generators.base import Generator, Split
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.canvas import Grid, Pool, integers
 from multistep_bench.sources.images import open_source
 from multistep_bench.strict import Strict
@@ -37,7 +37,7 @@ class TileParameters(Strict):
     tile: int = Field(default=28, ge=4)
 
 
-class TileTask(Generator):
+class TileTask(TaskGenerator):
     """Labelled images of K classes on a grid of tiles. A subclass sets `grid` and writes `regions`,
     `num_classes`, `levels` and `draw`.
     """

@@ -13,12 +13,12 @@ from multistep_bench.leaderboard.suites import Suite, size_class
 from multistep_bench.leaderboard.verify import Verdict
 from multistep_bench.reporting.labels import rate_label, seeds_needed
 from multistep_bench.reporting.report import setups
+from multistep_bench.runs.record import Run
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, overall_score
 from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
-from multistep_bench.training.cells import RunSpec
-from multistep_bench.training.record import Run
 
 SEED_MARKS = {
     "*": f"few seeds a learning rate; {seeds_needed(0)}",

@@ -8,8 +8,8 @@ from typing import Any
 from multistep_bench import registry
 from multistep_bench.cards import list_tasks, load_task
 from multistep_bench.leaderboard.roughness import smoothness_problem
-from multistep_bench.training.cells import RunSpec
-from multistep_bench.training.record import Reading, Record, TaskReference
+from multistep_bench.runs.record import Metrics, Record, TaskReference
+from multistep_bench.runs.spec import RunSpec
 
 ITEMS_LIMIT = 10**9
 LEAST_SCORED = 0.5  # of the items that a protocol draws; in some sequences nothing is scored
@@ -32,7 +32,7 @@ def record_problems(record: Record, spec: RunSpec, expected: Mapping[str, Any]) 
     """Every problem of one record of a run; expected: as `expected_header` gives it."""
     yield from _header_problems(record, spec, expected)
     yield from _grid_problems(record, spec)
-    values = [*_value_problems(record), *_secondary_problems(record)]
+    values = [*_value_problems(record), *_auxiliary_problems(record)]
     yield from values
     if record.outcome.status == "completed" and not values:
         smooth = smoothness_problem(record)
@@ -103,19 +103,19 @@ def _value_problems(record: Record) -> Iterator[str]:
         yield "its training took no time"
 
 
-def _secondary_problems(record: Record) -> Iterator[str]:
-    sets = record.header.secondary
+def _auxiliary_problems(record: Record) -> Iterator[str]:
+    sets = record.header.auxiliary
     for each in record.evaluations:
-        if set(each.secondary) != set(sets):
-            yield f"the evaluation after {each.samples} samples has other secondary readings than its header names"
+        if set(each.auxiliary) != set(sets):
+            yield f"the evaluation after {each.samples} samples has other auxiliary readings than its header names"
             return
-        for name, reading in each.secondary.items():
+        for name, reading in each.auxiliary.items():
             if (reading.correct is None) != (reading.loss is None) or (reading.correct or 0) > sets[name].items:
-                yield f"the secondary reading {name[:40]!r} after {each.samples} samples is no count of its items"
+                yield f"the auxiliary reading {name[:40]!r} after {each.samples} samples is no count of its items"
                 return
 
 
-def _below_the_least_loss(reading: Reading, items: int) -> bool:
+def _below_the_least_loss(reading: Metrics, items: int) -> bool:
     """A wrong answer has probability ½ at most for the right class, and so costs ln 2 nats at least."""
     if reading.correct is None or reading.loss is None:
         return False
@@ -127,7 +127,7 @@ def answers_are_targets(task_id: str) -> bool:
     """Whether a right answer of a shipped task is one whose likeliest class is the target."""
     if task_id not in list_tasks():
         return False
-    from multistep_bench.generators.base import Generator
+    from multistep_bench.generators.base import TaskGenerator
 
     factory = registry.generators.get(load_task(task_id).generator)
-    return isinstance(factory, type) and issubclass(factory, Generator) and factory.correct is Generator.correct
+    return isinstance(factory, type) and issubclass(factory, TaskGenerator) and factory.correct is TaskGenerator.correct

@@ -7,9 +7,9 @@ from markupsafe import Markup, escape
 
 from multistep_bench.cards import Levels, TaskCard
 from multistep_bench.reporting.labels import short_count
+from multistep_bench.runs.record import Record, Run
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import curve_values
-from multistep_bench.training.record import Record, Run
 
 SPARK_SIZE = 96, 24
 SPARK_POINTS = 32

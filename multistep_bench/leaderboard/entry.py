@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from multistep_bench.runs.record import Run
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import SCORER_VERSION
 from multistep_bench.scoring.statistics import Interval
 from multistep_bench.strict import Strict, content_sha256
-from multistep_bench.training.record import Run
 
 ENTRY_SCHEMA = "msb.entry/1"
 REPRODUCTION_SCHEMA = "msb.reproduction/1"

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from multistep_bench.cards import load_task
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.record import EvaluationSet, Record, Run
-from multistep_bench.training.trainer import draw_evaluation, draw_secondary
+from multistep_bench.runs.record import EvaluationSet, Record, Run
+from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.trainer import draw_auxiliary, draw_evaluation
 
 
 class EvaluationSets:
@@ -18,7 +18,7 @@ class EvaluationSets:
 
     def __init__(self, data_root: str | Path | None = None) -> None:
         self.data_root = data_root
-        self._tasks: dict[str, Generator] = {}
+        self._tasks: dict[str, TaskGenerator] = {}
         self._drawn: dict[tuple[str, int, Cell], tuple[EvaluationSet, dict[str, EvaluationSet]]] = {}
 
     def problems(self, run: Run) -> Iterator[str]:
@@ -26,7 +26,7 @@ class EvaluationSets:
         for record in run.records:
             if record.header.hardware.get("device") != "cpu":
                 continue
-            if (record.header.evaluation, record.header.secondary) != self._of(run.spec, record):
+            if (record.header.evaluation, record.header.auxiliary) != self._of(run.spec, record):
                 yield f"{record.cell.name}: its evaluation items are not those that {run.spec.task.id} draws"
 
     def _of(self, spec: RunSpec, record: Record) -> tuple[EvaluationSet, dict[str, EvaluationSet]]:
@@ -35,7 +35,7 @@ class EvaluationSets:
             if spec.task.id not in self._tasks:
                 self._tasks[spec.task.id] = make_task(load_task(spec.task.id), self.data_root)
             task, cpu = self._tasks[spec.task.id], torch.device("cpu")
-            further = draw_secondary(spec, record.cell, task, cpu)
+            further = draw_auxiliary(spec, record.cell, task, cpu)
             self._drawn[key] = (
                 draw_evaluation(spec, record.cell, task, cpu).description,
                 {name: its.description for name, its in further.items()},

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from multistep_bench.leaderboard.entry import Entry, RunManifest, SetSummary, is_url, summaries
 from multistep_bench.leaderboard.recipe import track_of
 from multistep_bench.leaderboard.reproductions import reproduction_problems
+from multistep_bench.runs.record import Run
 from multistep_bench.scoring.score import SCORER_VERSION, Score
-from multistep_bench.training.record import Run
 
 SCORE_TOLERANCE = 1e-9
 

@@ -24,9 +24,9 @@ from multistep_bench.leaderboard.entry import (
     is_entry_name,
 )
 from multistep_bench.leaderboard.strict_json import Unreadable, strict_json
+from multistep_bench.runs.record import CELLS_FOLDER, SPEC_FILE, Evaluation, Header, Outcome, Record, Run
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.strict import Strict
-from multistep_bench.training.cells import RunSpec
-from multistep_bench.training.record import CELLS_FOLDER, SPEC_FILE, Evaluation, Header, Outcome, Record, Run
 
 FILE_BYTES = 1 << 20  # of one file; a record of 200 evaluations has about 40 kB
 ENTRY_BYTES = 128 << 20
@@ -176,7 +176,7 @@ def _evaluations(lines: list[bytes], where: str) -> list[Evaluation]:
     except ValidationError as error:
         raise Unreadable(f"{where}: {_first(error)}") from None
     keys = sum(len(each.model_fields_set) for each in evaluations)
-    keys += sum(1 + len(its.model_fields_set) for each in evaluations for its in each.secondary.values())
+    keys += sum(1 + len(its.model_fields_set) for each in evaluations for its in each.auxiliary.values())
     if len(evaluations) != len(lines) or body.count(b'"') != 2 * keys or b"\\" in body:
         raise Unreadable(f"{where}: its evaluations are not one a line with each key once")
     return evaluations

@@ -14,7 +14,7 @@ from multistep_bench import registry
 from multistep_bench.cards import BaselineCard, Recipe, TaskCard, list_baselines, list_tasks, load_baseline, load_task
 from multistep_bench.errors import NotFound
 from multistep_bench.leaderboard.entry import Track
-from multistep_bench.training.cells import RunSpec
+from multistep_bench.runs.spec import RunSpec
 
 FROZEN = ("budget", "evaluations", "evaluation_items")
 COUNT_LIMIT = 10**15  # parameters, and operations of a forward pass

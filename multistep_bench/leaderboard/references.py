@@ -8,8 +8,8 @@ from multistep_bench.cards import card_folder
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.entry import Entry
 from multistep_bench.leaderboard.recipe import track_of
+from multistep_bench.runs.record import SPEC_FILE, Run, read_run, read_spec
 from multistep_bench.strict import content_sha256
-from multistep_bench.training.record import SPEC_FILE, Run, read_run, read_spec
 
 
 def results_folder() -> Path:

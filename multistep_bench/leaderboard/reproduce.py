@@ -21,13 +21,13 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE, Entry, Reproduction, RerunCell
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
+from multistep_bench.runs.folder import RunFolder, write_atomically
+from multistep_bench.runs.machine import versions
+from multistep_bench.runs.record import Header, Record, Run, line, read_record, record_path
+from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.run import score_run
-from multistep_bench.training.cells import Cell, ModelSpec, RunSpec
-from multistep_bench.training.folder import RunFolder, write_atomically
 from multistep_bench.training.group import Job, Message
-from multistep_bench.training.machine import versions
-from multistep_bench.training.record import Header, Record, Run, line, read_record, record_path
 from multistep_bench.training.workers import train_here
 
 STACK_VERSIONS = ("multistep_bench", "torch")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from multistep_bench.training.record import Record
+from multistep_bench.runs.record import Record
 
 LEAST_ROUGHNESS = 0.005
 JUDGED_EVALUATIONS = 30  # fewer say nothing about noise

@@ -30,9 +30,9 @@ from multistep_bench.leaderboard.suites import LARGEST, SIZE_CLASSES, read_suite
 from multistep_bench.leaderboard.table import replace_table
 from multistep_bench.leaderboard.verify import Verdict, verify, verify_entry
 from multistep_bench.reporting.labels import duration, number, rate_label, short_count
+from multistep_bench.runs.folder import write_atomically
+from multistep_bench.runs.machine import available_cores
 from multistep_bench.scoring.score import SCORER_VERSION
-from multistep_bench.training.folder import write_atomically
-from multistep_bench.training.machine import available_cores
 
 SITE_FOLDER = "site"
 PAGES_FOLDER = "entries"

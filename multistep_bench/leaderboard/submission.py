@@ -15,9 +15,9 @@ from multistep_bench.leaderboard.entry import ENTRY_FILE, RUNS_FOLDER, Track, is
 from multistep_bench.leaderboard.recipe import recipe_changes, spec_problems
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.verify import Verdict, verify
+from multistep_bench.runs.folder import TEMPORARY, write_atomically
+from multistep_bench.runs.record import CELLS_FOLDER, SPEC_FILE, Run, read_run, record_path
 from multistep_bench.scoring.score import score
-from multistep_bench.training.folder import TEMPORARY, write_atomically
-from multistep_bench.training.record import CELLS_FOLDER, SPEC_FILE, Run, read_run, record_path
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.board import SEED_MARKS, Row, Table
 from multistep_bench.reporting.labels import short_count
+from multistep_bench.runs.folder import write_atomically
 from multistep_bench.scoring.statistics import Interval
-from multistep_bench.training.folder import write_atomically
 
 BEGIN, END = "<!-- board: made by `mstep-bench leaderboard build` -->", "<!-- end of board -->"
 COLUMNS = ("", "entry", "Q", "Q tuned", "track", "tier", "parameters", "seeds")

@@ -25,8 +25,8 @@ from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.reproductions import agrees
 from multistep_bench.leaderboard.roughness import fingerprints, shared_curves
 from multistep_bench.leaderboard.strict_json import Unreadable
+from multistep_bench.runs.record import Run
 from multistep_bench.scoring.score import Score, score
-from multistep_bench.training.record import Run
 
 PROBLEMS_SHOWN = 200
 

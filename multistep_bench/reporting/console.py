@@ -108,7 +108,7 @@ def _remarks(run: RunScore) -> Iterator[Text]:
     known = {"chance": levels.chance, "shortcut": levels.shortcut}
     known |= {"threshold": levels.threshold(scoring.threshold_fraction), "ceiling": levels.ceiling}
     yield Text("levels: " + ", ".join(f"{name} {number(level)}" for name, level in known.items()))
-    for name, value in run.secondary.items():
+    for name, value in run.auxiliary.items():
         yield Text(f"{name}: final {measured([run.spec])} {number(value)}, not scored")
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(run.spec.protocol.learning_rates[run.best_rate])

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
-from multistep_bench.training.cells import RunSpec
 
 AXES = {"accuracy": "accuracy", "loss": "cross-entropy (nats)"}
 

@@ -20,13 +20,13 @@ from multistep_bench.cards import TaskCard
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, MUTED, PAGE, SERIES, Look
 from multistep_bench.reporting.labels import AXES, rate_label, run_labels, short_count, task_label
+from multistep_bench.runs.record import Record, Run
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.statistics import Interval
-from multistep_bench.training.cells import RunSpec
-from multistep_bench.training.record import Record, Run
 
 PANEL_HEIGHT = 1.6  # inches
 QUANTITIES = {"probability": "Eureka probability p", "speed": "convergence speed S"}

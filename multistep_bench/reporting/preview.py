@@ -10,7 +10,7 @@ import torch
 from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.errors import BenchError
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ LINE = 0.1  # inches of height for a line of text under a sample
 LINE_LENGTH = 52  # characters that fit under a sample
 
 
-def preview(task: Generator, path: str | Path, n: int = 12, seed: int = 0) -> Path:
+def preview(task: TaskGenerator, path: str | Path, n: int = 12, seed: int = 0) -> Path:
     """Writes a picture of n evaluation samples with the targets and the intermediate steps of each.
 
     path: ends in .png, .svg or .pdf. Equal seeds give equal samples.

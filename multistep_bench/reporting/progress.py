@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from multistep_bench.runs.record import Evaluation, Outcome, Record
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.eureka import CurveScore, curve_values, eureka_time, score_curve
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.record import Evaluation, Outcome, Record
 
 
 class CellProgress:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from multistep_bench import __version__
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.reporting import figures, plots
+from multistep_bench.reporting.auxiliary_plots import auxiliary_names, draw_auxiliary, rate_name, rate_styles
 from multistep_bench.reporting.labels import (
     changes_label,
     counted,
@@ -28,13 +29,12 @@ from multistep_bench.reporting.labels import (
     seeds_needed,
     task_label,
 )
-from multistep_bench.reporting.secondary_plots import draw_secondary, rate_name, rate_styles, secondary_names
+from multistep_bench.runs.record import Run
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import SCORER_VERSION, Score
-from multistep_bench.training.cells import RunSpec
-from multistep_bench.training.record import Run
 
 SECTIONS = {
     "summary": "Summary",
@@ -125,7 +125,7 @@ def _run(run: Run, scored: RunScore, label: str) -> dict[str, Any]:
         "by_rate": list(zip(spec.protocol.learning_rates, scored.by_rate, strict=True)),
         "levels": ", ".join(f"{name} {number(level)}" for name, level in [*known, ("ceiling", levels.ceiling)]),
         "curves": [_curves(run, scored, label, index) for index in range(len(scored.by_rate))],
-        "secondary": [_secondary(run, label, name) for name in secondary_names(run)],
+        "auxiliary": [_auxiliary(run, label, name) for name in auxiliary_names(run)],
         "rate_legend": _legend(
             (rate_name(rate), look["color"], look["linestyle"]) for rate, look in rate_styles([run]).items()
         ),
@@ -205,9 +205,9 @@ def _curves(run: Run, scored: RunScore, label: str, index: int) -> Markup:
     return _chart(name, lambda axes: plots.draw_curves(axes, run, scored, index), CURVES_SIZE, titles)
 
 
-def _secondary(run: Run, label: str, name: str) -> Markup:
+def _auxiliary(run: Run, label: str, name: str) -> Markup:
     title = f"{measured([run.spec]).capitalize()} curves of {label}, {task_label(run.spec)}, {name}"
-    return _chart(title, lambda axes: draw_secondary(axes, run, name, rate_styles([run])), CURVES_SIZE)
+    return _chart(title, lambda axes: draw_auxiliary(axes, run, name, rate_styles([run])), CURVES_SIZE)
 
 
 def _cell_title(cell: CellScore, measured: str) -> str:

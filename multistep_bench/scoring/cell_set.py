@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multistep_bench.cards import Measure
+from multistep_bench.runs.spec import Cell
 from multistep_bench.scoring.eureka import CurveScore, Status
 from multistep_bench.scoring.statistics import (
     Interval,
@@ -15,7 +16,6 @@ from multistep_bench.scoring.statistics import (
     mean_interval,
     wilson,
 )
-from multistep_bench.training.cells import Cell
 
 PROFILE_RANGE = 64  # Q looks at T/B from 1/64 to 1
 
@@ -27,7 +27,7 @@ class CellScore:
     status, reason:     as its record's outcome says; "missing" where there is no record.
     eureka_by_fraction: time of the Eureka-moment, in samples, under each of `run.ROBUSTNESS_FRACTIONS`.
     seconds:            wall-clock of the cell; eureka_seconds: until its Eureka-moment.
-    secondary:          by the name of a secondary measurement, the mean of its last five readings, as the final
+    auxiliary:          by the name of a auxiliary measurement, the mean of its last five readings, as the final
                         accuracy is one; None where that is not known. Not scored.
     record_sha256:      of the record file's bytes.
     """
@@ -40,7 +40,7 @@ class CellScore:
     eureka_by_fraction: tuple[float | None, ...]
     seconds: float | None
     eureka_seconds: float | None
-    secondary: dict[str, float | None]
+    auxiliary: dict[str, float | None]
     record_sha256: str | None
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from multistep_bench.errors import RunError
+from multistep_bench.runs.record import Run
 from multistep_bench.scoring import statistics
 from multistep_bench.scoring.cell_set import CellScore, CellSetScore, speeds
 from multistep_bench.scoring.run import RunScore, score_run
@@ -21,7 +22,6 @@ from multistep_bench.scoring.statistics import (
     permutation_p,
     probability_of_improvement,
 )
-from multistep_bench.training.record import Run
 
 COMPARISON_SCHEMA = "msb.comparison/1"
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from multistep_bench.cards import Levels, Measure, Scoring
-from multistep_bench.training.record import Reading
+from multistep_bench.runs.record import Metrics
 
 Status = Literal["completed", "diverged", "failed", "missing"]
 
@@ -44,10 +44,10 @@ def accuracies(correct: Sequence[int | None], items: int) -> np.ndarray:
     return np.array(correct, dtype=np.float64) / items  # numpy reads None as NaN
 
 
-def curve_values(readings: Sequence[Reading], items: int, measure: Measure) -> np.ndarray:
+def curve_values(readings: Sequence[Metrics], items: int, measure: Measure) -> np.ndarray:
     """What a curve of a task shows, [readings] float64: accuracies or losses, NaN where one is missing.
 
-    readings: the evaluations, for the primary curve, or the readings of one secondary measurement.
+    readings: the evaluations, for the primary curve, or the readings of one auxiliary measurement.
     """
     if measure == "accuracy":
         return accuracies([reading.correct for reading in readings], items)

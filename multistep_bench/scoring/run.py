@@ -9,6 +9,8 @@ import numpy as np
 
 from multistep_bench.cards import Measure
 from multistep_bench.errors import RunError
+from multistep_bench.runs.record import Metrics, Record, Run, iter_records, read_spec, record_path
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.cell_set import (
     CellScore,
     CellSetScore,
@@ -21,11 +23,9 @@ from multistep_bench.scoring.cell_set import (
 )
 from multistep_bench.scoring.eureka import FINAL_EVALUATIONS, CurveScore, Status, curve_values, eureka_time, score_curve
 from multistep_bench.scoring.statistics import Interval, wilson
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.record import Reading, Record, Run, iter_records, read_spec, record_path
 
 ROBUSTNESS_FRACTIONS = (0.25, 0.5, 0.75, 0.9)
-NOT_READ = Reading(correct=None, loss=None)
+NOT_READ = Metrics(correct=None, loss=None)
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class RunScore:
         return self.best_rate in (0, len(self.by_rate) - 1)
 
     @property
-    def secondary(self) -> dict[str, float | None]:
-        """The final value of each secondary measurement, on average over the cells that have one."""
-        names = dict.fromkeys(name for cell in self.cells for name in cell.secondary)
-        known = {name: [v for cell in self.cells if (v := cell.secondary.get(name)) is not None] for name in names}
+    def auxiliary(self) -> dict[str, float | None]:
+        """The final value of each auxiliary measurement, on average over the cells that have one."""
+        names = dict.fromkeys(name for cell in self.cells for name in cell.auxiliary)
+        known = {name: [v for cell in self.cells if (v := cell.auxiliary.get(name)) is not None] for name in names}
         return {name: float(np.mean(values)) if values else None for name, values in known.items()}
 
     @property
@@ -175,7 +175,7 @@ def _missing(cell: Cell, spec: RunSpec) -> CellScore:
         eureka_by_fraction=(None,) * len(ROBUSTNESS_FRACTIONS),
         seconds=None,
         eureka_seconds=None,
-        secondary={},
+        auxiliary={},
         record_sha256=None,
     )
 
@@ -197,25 +197,25 @@ def _score_record(record: Record, spec: RunSpec, folder: Path) -> CellScore:
         ),
         seconds=record.outcome.seconds,
         eureka_seconds=None if curve.eureka is None else _seconds_at(curve.eureka, record),
-        secondary=_secondary(record, levels.measure),
+        auxiliary=_auxiliary(record, levels.measure),
         record_sha256=record.sha256,
     )
 
 
-def secondary_values(record: Record, measure: Measure) -> dict[str, np.ndarray]:
-    """The curve of each secondary measurement of a record, [evaluations] float64, NaN where a reading is missing."""
+def auxiliary_values(record: Record, measure: Measure) -> dict[str, np.ndarray]:
+    """The curve of each auxiliary measurement of a record, [evaluations] float64, NaN where a reading is missing."""
     return {
         name: curve_values(
-            [evaluation.secondary.get(name, NOT_READ) for evaluation in record.evaluations], set_.items, measure
+            [evaluation.auxiliary.get(name, NOT_READ) for evaluation in record.evaluations], set_.items, measure
         )
-        for name, set_ in record.header.secondary.items()
+        for name, set_ in record.header.auxiliary.items()
     }
 
 
-def _secondary(record: Record, measure: Measure) -> dict[str, float | None]:
+def _auxiliary(record: Record, measure: Measure) -> dict[str, float | None]:
     """Final values; None where a reading of the last ones is missing, or training did not reach the budget."""
     completed = record.outcome.status == "completed"
-    means = {name: values[-FINAL_EVALUATIONS:].mean() for name, values in secondary_values(record, measure).items()}
+    means = {name: values[-FINAL_EVALUATIONS:].mean() for name, values in auxiliary_values(record, measure).items()}
     return {name: float(mean) if completed and np.isfinite(mean) else None for name, mean in means.items()}
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from multistep_bench.cards import Strict, content_sha256
 from multistep_bench.errors import RunError
+from multistep_bench.runs.record import Run
 from multistep_bench.scoring import statistics
 from multistep_bench.scoring.cell_set import CellScore, event_interval, profiles
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.statistics import Interval
-from multistep_bench.training.record import Run
 
 SCORE_SCHEMA = "msb.score/1"
 SCORER_VERSION = "1.0"  # rises whenever equal records could get another score

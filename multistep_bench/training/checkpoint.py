@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from multistep_bench.errors import RunError
-from multistep_bench.training.folder import atomic_file
+from multistep_bench.runs.folder import atomic_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from multistep_bench.models.build import build
-from multistep_bench.training.cells import RunSpec
-from multistep_bench.training.machine import available_cores, find_device
+from multistep_bench.runs.machine import available_cores, find_device
+from multistep_bench.runs.record import line
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.plan import task_of
-from multistep_bench.training.record import line
 from multistep_bench.training.trainer import SingleTrainer
 
 TIMED_SECONDS = 2.0

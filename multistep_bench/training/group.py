@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from multistep_bench.models.build import build
-from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.runs.folder import RecordWriter, attempts, checkpoint_path, is_finished
+from multistep_bench.runs.machine import hardware
+from multistep_bench.runs.record import CellReference, Evaluation, Header, Outcome, TaskReference
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint
-from multistep_bench.training.folder import RecordWriter, attempts, checkpoint_path, is_finished
-from multistep_bench.training.machine import hardware
 from multistep_bench.training.plan import task_of
-from multistep_bench.training.record import CellReference, Evaluation, Header, Outcome, TaskReference
 from multistep_bench.training.stacked import StackedTrainer
 from multistep_bench.training.trainer import SingleTrainer, Trainer
 
@@ -113,7 +113,7 @@ def _header(job: Job, trainer: Trainer, cell: Cell) -> Header:
             seed=cell.seed(spec.task.id, "init"),
         ),
         evaluation=trainer.items[trainer.cells.index(cell)].description,
-        secondary={name: its.description for name, its in trainer.secondary[trainer.cells.index(cell)].items()},
+        auxiliary={name: its.description for name, its in trainer.auxiliary[trainer.cells.index(cell)].items()},
         engine=f"{trainer.engine}: {job.note}" if job.note else trainer.engine,
         versions=job.versions,
         hardware=hardware(job.device),

@@ -12,13 +12,13 @@ from multistep_bench import seeds
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
-from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.runs.folder import RunFolder
+from multistep_bench.runs.machine import available_cores, find_device, versions
+from multistep_bench.runs.record import Evaluation, Outcome, Record, Run, read_run
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.checkpoint import load_checkpoint
-from multistep_bench.training.folder import RunFolder
 from multistep_bench.training.group import Group, Job, Message
-from multistep_bench.training.machine import available_cores, find_device, versions
 from multistep_bench.training.plan import default_folder, plan, task_of
-from multistep_bench.training.record import Evaluation, Outcome, Record, Run, read_run
 from multistep_bench.training.stacked import StackedTrainer, cells_that_fit, why_not_stackable
 from multistep_bench.training.workers import train_here, train_in_processes
 
@@ -37,7 +37,7 @@ class Observer(Protocol):
     def close(self) -> None: ...
 
 
-class Silent:
+class NullObserver:
     """Watches nothing."""
 
     def begin(self, spec: RunSpec, folder: Path, finished: Mapping[Cell, Record]) -> None:
@@ -112,7 +112,7 @@ def launch(
     if workers is not None and place.type != "cpu":
         raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
     folder = Path(out) if out is not None else default_folder(spec)
-    observer = observer or Silent()
+    observer = observer or NullObserver()
     with RunFolder(folder, spec) as held:
         finished = held.finished()
         root = str(data_root) if data_root else None

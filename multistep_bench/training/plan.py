@@ -9,11 +9,11 @@ import torch
 from multistep_bench import seeds
 from multistep_bench.cards import TaskCard, load_task
 from multistep_bench.errors import CardError
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.models import build as models
+from multistep_bench.runs.spec import ModelSpec, RunSpec
 from multistep_bench.strict import changed
-from multistep_bench.training.cells import ModelSpec, RunSpec
 
 SECTIONS = ("task", "model", "protocol")
 
@@ -61,7 +61,7 @@ def default_folder(spec: RunSpec) -> Path:
     return Path("runs") / spec.task.id / name / f"{spec.protocol_name}-{spec.sha256()[:8]}"
 
 
-def task_of(spec: RunSpec, data_root: str | Path | None = None) -> Generator:
+def task_of(spec: RunSpec, data_root: str | Path | None = None) -> TaskGenerator:
     """The generator that a specification trains on."""
     return make_task(spec.task, data_root)
 

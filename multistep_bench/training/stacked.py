@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from multistep_bench.batch import IGNORED, Batch, Inputs
-from multistep_bench.training.cells import RunSpec
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
 from multistep_bench.training.trainer import (
     EvaluationBatches,
@@ -38,8 +38,8 @@ class StackedTrainer(Trainer):
         self.optimizer = StackedAdamW(self.parameters, decayed_names(self.skeleton, protocol), protocol)
         self.set_progress = progress_setter(self.skeleton)
         self.evaluation_batches: dict[str | None, list[Batch]] = {None: _stacked_pieces(self.items)}
-        for name in self.secondary[0]:
-            self.evaluation_batches[name] = _stacked_pieces([each[name] for each in self.secondary])
+        for name in self.auxiliary[0]:
+            self.evaluation_batches[name] = _stacked_pieces([each[name] for each in self.auxiliary])
 
     def train_interval(self, samples: int) -> list[float]:
         protocol = self.spec.protocol

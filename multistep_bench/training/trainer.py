@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.cards import Protocol
-from multistep_bench.generators.base import Generator
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
-from multistep_bench.training.cells import Cell, RunSpec
+from multistep_bench.runs.record import Evaluation, EvaluationSet, Metrics, Outcome
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
-from multistep_bench.training.record import Evaluation, EvaluationSet, Outcome, Reading
 from multistep_bench.training.rescale import rescale_gradients
 
 EVALUATION_CHUNK = 512  # evaluation items drawn at a time
@@ -47,7 +47,9 @@ class Trainer(ABC):
 
     engine: str  # goes into the record
 
-    def __init__(self, spec: RunSpec, cells: list[Cell], task: Generator, build: Build, device: torch.device) -> None:
+    def __init__(
+        self, spec: RunSpec, cells: list[Cell], task: TaskGenerator, build: Build, device: torch.device
+    ) -> None:
         self.spec = spec
         self.cells = cells
         self.task = task
@@ -55,7 +57,7 @@ class Trainer(ABC):
         id = spec.task.id
         self.rngs = [seeds.generator(cell.seed(id, "train"), device) for cell in cells]
         self.items = [draw_evaluation(spec, cell, task, device) for cell in cells]
-        self.secondary = [draw_secondary(spec, cell, task, device) for cell in cells]
+        self.auxiliary = [draw_auxiliary(spec, cell, task, device) for cell in cells]
         self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
         models = []
         for cell in cells:
@@ -74,7 +76,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
-        """Each cell's correct answers among its items, or those of a secondary set, and the mean cross-entropy."""
+        """Each cell's correct answers among its items, or those of a auxiliary set, and the mean cross-entropy."""
 
     @abstractmethod
     def learned(self) -> dict[str, Any]:
@@ -100,7 +102,7 @@ class Trainer(ABC):
             samples = index * protocol.interval
             train_losses = self.train_interval(samples - protocol.interval) if index else [None] * len(self.cells)
             results = self._readings(None)
-            further = {name: self._readings(name) for name in self.secondary[0]}
+            further = {name: self._readings(name) for name in self.auxiliary[0]}
             seconds = round(time.perf_counter() - begin, 3)
             for place, cell in enumerate(self.cells):
                 if cell not in going:
@@ -111,7 +113,7 @@ class Trainer(ABC):
                     loss=results[place].loss,
                     train_loss=_finite(train_losses[place]),
                     seconds=seconds,
-                    secondary={name: readings[place] for name, readings in further.items()},
+                    auxiliary={name: readings[place] for name, readings in further.items()},
                 )
                 self.evaluations[cell].append(evaluation)
                 yield cell, evaluation
@@ -124,9 +126,9 @@ class Trainer(ABC):
             seconds = self.evaluations[cell][-1].seconds
             yield cell, Outcome(status="completed", samples=protocol.budget, seconds=seconds)
 
-    def _readings(self, name: str | None) -> list[Reading]:
+    def _readings(self, name: str | None) -> list[Metrics]:
         return [
-            Reading(correct=correct if math.isfinite(loss) else None, loss=_finite(loss))
+            Metrics(correct=correct if math.isfinite(loss) else None, loss=_finite(loss))
             for correct, loss in self.evaluate(name)
         ]
 
@@ -197,7 +199,7 @@ class SingleTrainer(Trainer):
     @torch.inference_mode()
     def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
         self.model.eval()
-        items = self.items[0] if name is None else self.secondary[0][name]
+        items = self.items[0] if name is None else self.auxiliary[0][name]
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in items.batches:
@@ -256,7 +258,7 @@ def training_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: 
     return torch.where((targets != IGNORED).any(), loss, torch.zeros_like(loss))
 
 
-def training_batches(task: Generator, protocol: Protocol, rng: torch.Generator) -> Iterator[Batch]:
+def training_batches(task: TaskGenerator, protocol: Protocol, rng: torch.Generator) -> Iterator[Batch]:
     """The batches of one interval between evaluations, several drawn at a time: a small draw costs as much."""
     size, remaining = protocol.batch_size, protocol.steps_per_evaluation
     while remaining:
@@ -265,7 +267,7 @@ def training_batches(task: Generator, protocol: Protocol, rng: torch.Generator) 
         remaining -= count
 
 
-def draw_evaluation(spec: RunSpec, cell: Cell, task: Generator, device: torch.device) -> EvaluationBatches:
+def draw_evaluation(spec: RunSpec, cell: Cell, task: TaskGenerator, device: torch.device) -> EvaluationBatches:
     """The cell's held-out items from its "eval" stream."""
     rng = seeds.generator(cell.seed(spec.task.id, "eval"), device)
     remaining = spec.protocol.evaluation_items
@@ -277,10 +279,12 @@ def draw_evaluation(spec: RunSpec, cell: Cell, task: Generator, device: torch.de
     return _evaluation_batches(batches, task.info.num_classes)
 
 
-def draw_secondary(spec: RunSpec, cell: Cell, task: Generator, device: torch.device) -> dict[str, EvaluationBatches]:
-    """The cell's items of each secondary measurement, by name, from its "secondary" stream."""
+def draw_auxiliary(
+    spec: RunSpec, cell: Cell, task: TaskGenerator, device: torch.device
+) -> dict[str, EvaluationBatches]:
+    """The cell's items of each auxiliary measurement, by name, from its "secondary" stream."""
     rng = seeds.generator(cell.seed(spec.task.id, "secondary"), device)
-    drawn = task.secondary(spec.protocol.evaluation_items, rng)
+    drawn = task.auxiliary(spec.protocol.evaluation_items, rng)
     return {name: _evaluation_batches([batch], task.info.num_classes) for name, batch in drawn.items()}
 
 

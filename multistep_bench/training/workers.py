@@ -8,10 +8,10 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from multistep_bench.training.cells import Cell
-from multistep_bench.training.folder import is_finished
+from multistep_bench.runs.folder import is_finished
+from multistep_bench.runs.record import Outcome
+from multistep_bench.runs.spec import Cell
 from multistep_bench.training.group import Group, Job, Message, train
-from multistep_bench.training.record import Outcome
 
 
 def train_here(job: Job, groups: list[Group], relay: Callable[[Message], None]) -> None:

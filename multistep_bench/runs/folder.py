@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, TextIO, cast
 
 from multistep_bench.errors import RunError
-from multistep_bench.training.cells import Cell, RunSpec
-from multistep_bench.training.record import (
+from multistep_bench.runs.record import (
     CELLS_FOLDER,
     SPEC_FILE,
     Evaluation,
@@ -25,6 +24,7 @@ from multistep_bench.training.record import (
     read_spec,
     record_path,
 )
+from multistep_bench.runs.spec import Cell, RunSpec
 
 TEMPORARY = ".writing-"  # begins the names of files that are not whole yet
 CHECKPOINTS_FOLDER = "checkpoints"

@@ -1,4 +1,4 @@
-"""The panels of secondary measurements show every cell and the means of the learning rates."""
+"""The panels of auxiliary measurements show every cell and the means of the learning rates."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
-from multistep_bench.reporting.secondary_plots import draw_secondary, plot_secondary, rate_styles, secondary_names
+from multistep_bench.reporting.auxiliary_plots import auxiliary_names, draw_auxiliary, plot_auxiliary, rate_styles
+from multistep_bench.runs.record import Run, read_run
+from multistep_bench.runs.spec import Cell
 from multistep_bench.scoring.score import score
-from multistep_bench.training.cells import Cell
-from multistep_bench.training.record import Run, read_run
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two rates of two seeds: the first cell of a rate has 200 right throughout, the second 600; one cell broke."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     further = {"hop 1": [200] * 101, "hop 2": [100] * 101}
-    records.make_run(folder, {(0, 0): records.flat(), (1, 0): records.flat()}, seeds=2, secondary=further)
+    records.make_run(folder, {(0, 0): records.flat(), (1, 0): records.flat()}, seeds=2, auxiliary=further)
     spec = read_run(folder).spec
     more = {"hop 1": [600] * 101, "hop 2": [100] * 101}
     records.write_record(folder, spec, Cell(0, 1), records.flat(), more)
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def lines(run: Run, name: str) -> dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray]]]:
     """What is drawn, by colour and width."""
     axes = figures.new_figure(3, 2).subplots()
-    draw_secondary(axes, run, name, rate_styles([run]))
+    draw_auxiliary(axes, run, name, rate_styles([run]))
     drawn: dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray]]] = {}
     for line in axes.get_lines():
         x, y = (np.asarray(values) for values in line.get_data())
@@ -41,7 +41,7 @@ def lines(run: Run, name: str) -> dict[tuple[str, float], list[tuple[np.ndarray,
 
 
 def test_every_cell_has_a_thin_line_and_every_rate_a_thick_mean(run: Run) -> None:
-    assert secondary_names(run) == ["hop 1", "hop 2"]
+    assert auxiliary_names(run) == ["hop 1", "hop 2"]
     drawn = lines(run, "hop 1")
     thin, thick = sorted({width for _, width in drawn})
     first, second = (look["color"] for look in rate_styles([run]).values())
@@ -57,7 +57,7 @@ def test_every_cell_has_a_thin_line_and_every_rate_a_thick_mean(run: Run) -> Non
 
 def test_a_run_without_records_or_measurements_has_no_panel(tmp_path: Path) -> None:
     plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}))
-    assert secondary_names(plain) == []
+    assert auxiliary_names(plain) == []
 
 
 def test_a_figure_has_a_row_for_each_run_that_measured_and_a_panel_for_each_measurement(
@@ -67,9 +67,9 @@ def test_a_figure_has_a_row_for_each_run_that_measured_and_a_panel_for_each_meas
     monkeypatch.setattr(figures, "save", lambda figure, path: made.append(figure))
     plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}, model="bert"))
     one = read_run(
-        records.make_run(tmp_path / "one", {(0, 0): records.flat()}, model="gpt", secondary={"hop 1": [300] * 101})
+        records.make_run(tmp_path / "one", {(0, 0): records.flat()}, model="gpt", auxiliary={"hop 1": [300] * 101})
     )
-    plot_secondary([run, plain, one], score([run, plain, one]), tmp_path / "figure.png")
+    plot_auxiliary([run, plain, one], score([run, plain, one]), tmp_path / "figure.png")
     panels = [axes for axes in made[0].axes if axes.axison]
     assert [axes.get_title(loc="left") for axes in panels] == ["hop 1", "hop 2", "hop 1"]
     assert [axes.get_ylabel().split("\n")[0] for axes in panels] == ["vit", "", "gpt"]
@@ -85,6 +85,6 @@ def test_runs_of_other_rates_share_one_legend(run: Run, tmp_path: Path) -> None:
 
 def test_without_measurements_the_error_names_the_runs(tmp_path: Path) -> None:
     plain = read_run(records.make_run(tmp_path / "plain", {(0, 0): records.flat()}))
-    with pytest.raises(BenchError, match=r"no secondary measurements stand in .*plain; .*lookup-v1"):
-        plot_secondary([plain], score([plain]), tmp_path / "figure.png")
+    with pytest.raises(BenchError, match=r"no auxiliary measurements stand in .*plain; .*lookup-v1"):
+        plot_auxiliary([plain], score([plain]), tmp_path / "figure.png")
     assert not (tmp_path / "figure.png").exists()

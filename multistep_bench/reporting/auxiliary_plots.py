@@ -1,4 +1,4 @@
-"""The curves of a task's secondary measurements: those that stand beside the score, such as shorter chains."""
+"""The curves of a task's auxiliary measurements: those that stand beside the score, such as shorter chains."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, PAGE, Look
 from multistep_bench.reporting.labels import rate_label, run_labels, task_label
 from multistep_bench.reporting.plots import PANEL_HEIGHT, count_ticks, figure_legend, row_label
-from multistep_bench.scoring.run import secondary_values
+from multistep_bench.runs.record import Run
+from multistep_bench.scoring.run import auxiliary_values
 from multistep_bench.scoring.score import Score
-from multistep_bench.training.record import Run
 
 
-def secondary_names(run: Run) -> list[str]:
-    """The secondary measurements that a run's records hold, in their order."""
-    return list(dict.fromkeys(name for record in run.records for name in record.header.secondary))
+def auxiliary_names(run: Run) -> list[str]:
+    """The auxiliary measurements that a run's records hold, in their order."""
+    return list(dict.fromkeys(name for record in run.records for name in record.header.auxiliary))
 
 
 def rate_name(rate: float) -> str:
@@ -33,30 +33,30 @@ def rate_styles(runs: Iterable[Run]) -> dict[float, Look]:
     return {rate: figures.series_style(index) for index, rate in enumerate(rates)}
 
 
-def plot_secondary(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
-    """The curves of all secondary measurements: a row of panels a run that has any, a panel a measurement.
+def plot_auxiliary(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
+    """The curves of all auxiliary measurements: a row of panels a run that has any, a panel a measurement.
 
     runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf, and is returned.
-    Raises `BenchError` for another ending, and where no run has secondary measurements.
+    Raises `BenchError` for another ending, and where no run has auxiliary measurements.
     """
-    shown = [(run, label) for run, label in zip(runs, run_labels(score.runs), strict=True) if secondary_names(run)]
+    shown = [(run, label) for run, label in zip(runs, run_labels(score.runs), strict=True) if auxiliary_names(run)]
     if not shown:
         raise BenchError(
-            f"no secondary measurements stand in {', '.join(str(run.path) for run in runs)}; choose another kind of"
+            f"no auxiliary measurements stand in {', '.join(str(run.path) for run in runs)}; choose another kind of"
             " plot, or a run of a task that has some, such as lookup-v1"
         )
     tasks = {task_label(run.spec) for run, _ in shown}
     styles = rate_styles(run for run, _ in shown)
-    columns = max(len(secondary_names(run)) for run, _ in shown)
+    columns = max(len(auxiliary_names(run)) for run, _ in shown)
     with figures.style():
         figure = figures.new_figure(COLUMN if columns == 1 else PAGE, PANEL_HEIGHT * len(shown) + 0.4)
         grid = figure.subplots(len(shown), columns, squeeze=False)
         for row, (run, label) in zip(grid, shown, strict=True):
-            names = secondary_names(run)
+            names = auxiliary_names(run)
             for axes in row[len(names) :]:
                 axes.axis("off")
             for axes, name in zip(row, names, strict=False):
-                draw_secondary(axes, run, name, styles)
+                draw_auxiliary(axes, run, name, styles)
             row[0].set_ylabel(row_label(label, run.spec, tasks))
         for column in grid.T:
             [axes for axes in column if axes.axison][-1].set_xlabel("training samples")
@@ -66,15 +66,15 @@ def plot_secondary(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
         return figures.save(figure, path)
 
 
-def draw_secondary(axes: Axes, run: Run, name: str, styles: Mapping[float, Look]) -> None:
-    """One secondary measurement: each cell a thin line, and at each learning rate the mean of its cells a thick one.
+def draw_auxiliary(axes: Axes, run: Run, name: str, styles: Mapping[float, Look]) -> None:
+    """One auxiliary measurement: each cell a thin line, and at each learning rate the mean of its cells a thick one.
 
     The mean ends where the first of its cells does.
     """
     measure, protocol = run.spec.task.levels.measure, run.spec.protocol
     curves: dict[int, list[np.ndarray]] = {index: [] for index in range(len(protocol.learning_rates))}
     for record in run.records:
-        curves[record.cell.rate_index].append(secondary_values(record, measure).get(name, np.array([])))
+        curves[record.cell.rate_index].append(auxiliary_values(record, measure).get(name, np.array([])))
     for rate, cells in zip(protocol.learning_rates, curves.values(), strict=True):
         for values in cells:
             axes.plot(protocol.interval * np.arange(len(values)), values, linewidth=0.5, alpha=0.35, **styles[rate])

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from multistep_bench.cards import Protocol
 from multistep_bench.errors import RunError
+from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 from multistep_bench.strict import Strict
-from multistep_bench.training.cells import Cell, ModelSpec, RunSpec
 
 RECORD_SCHEMA = "msb.run/1"
 SPEC_FILE = "spec.json"
@@ -49,7 +49,7 @@ class EvaluationSet(Strict):
 class Header(Strict):
     """The first line of a record: what was trained, how, with what, on what.
 
-    secondary: the sets of the task's secondary measurements, by name.
+    auxiliary: the sets of the task's auxiliary measurements, by name.
     """
 
     schema_: Literal["msb.run/1"] = Field(default=RECORD_SCHEMA, alias="schema")
@@ -59,14 +59,16 @@ class Header(Strict):
     model: ModelSpec
     cell: CellReference
     evaluation: EvaluationSet
-    secondary: dict[str, EvaluationSet] = Field(default_factory=dict)
+    auxiliary: dict[str, EvaluationSet] = Field(
+        default_factory=dict, validation_alias=AliasChoices("auxiliary", "secondary")
+    )
     engine: str
     versions: dict[str, str]
     hardware: dict[str, Any]
     attempts: int = Field(ge=1)
 
 
-class Reading(Strict):
+class Metrics(Strict):
     """What one evaluation reads off one set; null where the loss is not finite.
 
     correct: of the set's items. loss: mean cross-entropy over them, in nats.
@@ -76,8 +78,8 @@ class Reading(Strict):
     loss: float | None
 
 
-class Evaluation(Reading):
-    """One evaluation after `samples` training samples: the primary reading and, by name, the secondary ones.
+class Evaluation(Metrics):
+    """One evaluation after `samples` training samples: the primary reading and, by name, the auxiliary ones.
 
     train_loss: mean over the batches since the evaluation before. seconds: wall-clock since the cell's start.
     """
@@ -85,7 +87,7 @@ class Evaluation(Reading):
     samples: int = Field(ge=0)
     train_loss: float | None
     seconds: float = Field(ge=0)
-    secondary: dict[str, Reading] = Field(default_factory=dict)
+    auxiliary: dict[str, Metrics] = Field(default_factory=dict, validation_alias=AliasChoices("auxiliary", "secondary"))
 
 
 class Outcome(Strict):
