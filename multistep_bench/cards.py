@@ -176,9 +176,13 @@ class TaskCard(Strict):
         return self.protocols[name]
 
     def sha256(self) -> str:
-        """Hash of what defines the task: not of its prose, and not of its protocols."""
+        """Hash of what defines the task: not of its prose, its protocols, or keys that have their default value."""
         return content_sha256(
-            self.model_dump(mode="json", include={"id", "generator", "parameters", "levels", "scoring", "batch_sha256"})
+            self.model_dump(
+                mode="json",
+                include={"id", "generator", "parameters", "levels", "scoring", "batch_sha256"},
+                exclude_defaults=True,
+            )
         )
 
 
@@ -278,14 +282,14 @@ def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
     dropped = {"id", "batch_sha256", "levels"}
     if content.get("generator") not in (None, parent.get("generator")):
         dropped.add("parameters")  # they are those of the base's generator
-    return _deep_merge({key: value for key, value in parent.items() if key not in dropped}, content)
+    return deep_merge({key: value for key, value in parent.items() if key not in dropped}, content)
 
 
-def _deep_merge(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+def deep_merge(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in table.items():
         inherited = merged.get(key)
         if isinstance(value, dict) and isinstance(inherited, dict):
-            value = _deep_merge(inherited, value)
+            value = deep_merge(inherited, value)
         merged[key] = value
     return merged

@@ -1,24 +1,16 @@
 """Run folders made from curves, without training: `make_run(folder, {(rate, seed): counts})`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from multistep_bench.cards import Protocol, Recipe, TaskCard
-from multistep_bench.runs.record import (
-    SPEC_FILE,
-    CellReference,
-    Evaluation,
-    EvaluationSet,
-    Header,
-    Metrics,
-    Outcome,
-    TaskReference,
-    line,
-    record_path,
-)
+from multistep_bench.runs.record import MISSING, Curve, Environment, EvaluationSet, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
+from multistep_bench.runs.store import RUN_FILE, Run, read_run
 
 EVALUATIONS = 100
 BUDGET = 100_000  # an evaluation every thousand samples
@@ -126,77 +118,64 @@ def make_run(
     auxiliary: Mapping[str, Counts] | None = None,
     **spec: Any,
 ) -> Path:
-    """A run folder with a record for each curve, by (rate index, seed index); returns the folder.
+    """A packed run folder with a record for each curve, by (rate index, seed index); returns the folder.
 
     seeds, rates: of the protocol, by default as many as the curves name; a cell without a curve is missing.
-    auxiliary:    by name the curve that every cell has of a auxiliary measurement.
+    auxiliary:    by name the curve that every cell has of an auxiliary measurement.
     spec:         further arguments of `make_spec`.
     """
     rates = rates or [1e-3 * (1 + index) for index in range(1 + max(rate for rate, _ in curves))]
     resolved = make_spec(rates=rates, seeds=seeds or 1 + max(seed for _, seed in curves), **spec)
-    folder.mkdir(parents=True)
-    (folder / SPEC_FILE).write_text(line(resolved))
-    for (rate_index, seed_index), curve in curves.items():
-        write_record(folder, resolved, Cell(rate_index, seed_index), curve, auxiliary)
+    made = [make_record(resolved, Cell(*cell), curve, auxiliary) for cell, curve in curves.items()]
+    return write_run(folder, resolved, made)
+
+
+def write_run(folder: Path, spec: RunSpec, made: Sequence[Record]) -> Path:
+    """A folder with these records packed in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RUN_FILE).write_bytes(Run(folder, spec, list(made)).packed)
     return folder
 
 
-def write_record(
-    folder: Path,
-    spec: RunSpec,
-    cell: Cell,
-    curve: Counts | Ended,
-    auxiliary: Mapping[str, Counts] | None = None,
-) -> Path:
-    """The finished record of one cell, an evaluation a grid point and a second; returns its path.
+def change_records(folder: Path, change: Callable[[Record], Record | None]) -> None:
+    """Replaces each record of a packed run by what `change` makes of it; None removes it."""
+    run = read_run(folder)
+    write_run(folder, run.spec, [new for record in run.records if (new := change(record)) is not None])
+
+
+def drop(folder: Path, cell: Cell) -> None:
+    """Removes a cell's record from a packed run."""
+    change_records(folder, lambda record: None if record.cell == cell else record)
+
+
+ENVIRONMENT = Environment(engine="made by the tests", versions={"multistep_bench": "0"}, hardware={})
+
+
+def make_record(
+    spec: RunSpec, cell: Cell, curve: Counts | Ended, auxiliary: Mapping[str, Counts] | None = None
+) -> Record:
+    """The record of one cell, an evaluation a grid point and a second.
 
     curve, auxiliary: counts of right answers, or thousandths of a nat on a task scored by its loss.
     """
     counts = curve.counts if isinstance(curve, Ended) else curve
-    interval = spec.protocol.interval
-    header = Header(
-        spec_sha256=spec.sha256(),
-        task=TaskReference(id=spec.task.id, sha256=spec.task.sha256(), protocol=spec.protocol_name),
-        protocol=spec.protocol,
-        model=spec.model,
-        cell=CellReference(
-            rate_index=cell.rate_index,
-            learning_rate=spec.learning_rate(cell),
-            seed_index=cell.seed_index,
-            seed=cell.seed(spec.task.id, "init"),
-        ),
-        evaluation=EvaluationSet(items=ITEMS, sha256="0" * 64),
-        auxiliary=dict.fromkeys(auxiliary or {}, EvaluationSet(items=ITEMS, sha256="1" * 64)),
-        engine="made by the tests",
-        versions={"multistep_bench": "0"},
-        hardware={},
-        attempts=1,
-    )
     losses = spec.task.levels.measure == "loss"
 
-    def reading(count: int | None) -> dict[str, Any]:
-        return {
-            "correct": 0 if losses else count,
-            "loss": count / 1000 if losses and count is not None else 1.0,
-        }
+    def made(values: Counts, sha256: str) -> Curve:
+        known = np.array([value is not None for value in values], dtype=bool)
+        whole = np.array([value or 0 for value in values], dtype=np.int64)
+        correct = np.where(known, 0 if losses else whole, MISSING)
+        loss = np.where(known, whole / 1000 if losses else 1.0, np.nan)
+        return Curve(EvaluationSet(items=ITEMS, sha256=sha256), correct, loss.astype(np.float32).astype(np.float64))
 
-    evaluations = [
-        Evaluation(
-            samples=index * interval,
-            train_loss=None if index == 0 else 1.0,
-            seconds=index,
-            auxiliary={name: Metrics(**reading(values[index])) for name, values in (auxiliary or {}).items()},
-            **reading(count),
-        )
-        for index, count in enumerate(counts)
-    ]
-    outcome = Outcome(
+    return Record(
+        cell=cell,
         status=curve.status if isinstance(curve, Ended) else "completed",
         reason=curve.reason if isinstance(curve, Ended) else None,
-        samples=(len(counts) - 1) * interval,
-        seconds=float(len(counts) - 1),
+        attempts=1,
+        environment=ENVIRONMENT,
+        curve=made(counts, "0" * 64),
+        train_loss=np.array([np.nan] + [1.0] * (len(counts) - 1)),
+        seconds=np.arange(len(counts), dtype=np.float64),
+        auxiliary={name: made(values, "1" * 64) for name, values in (auxiliary or {}).items()},
     )
-    path = record_path(folder, cell)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(map(line, [header, *evaluations, outcome])))
-    return path

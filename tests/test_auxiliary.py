@@ -7,8 +7,9 @@ import torch
 
 from multistep_bench import seeds
 from multistep_bench.models.build import logits
-from multistep_bench.runs.record import Evaluation, read_run
+from multistep_bench.runs.record import Evaluation
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.runs.store import read_run
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.trainer import SingleTrainer, draw_auxiliary, flat_cross_entropy

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.auxiliary_plots import auxiliary_names, draw_auxiliary, plot_auxiliary, rate_styles
-from multistep_bench.runs.record import Run, read_run
 from multistep_bench.runs.spec import Cell
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.score import score
 
 

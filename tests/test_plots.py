@@ -15,7 +15,7 @@ from matplotlib.text import Annotation
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures, plots
-from multistep_bench.runs.record import Run, read_run
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.score import Score, score
 
 CURVES: dict[tuple[int, int], records.Counts | records.Ended] = {

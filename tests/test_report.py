@@ -10,7 +10,7 @@ from chromium import Page
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.report import write_report
-from multistep_bench.runs.record import Run, read_run
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.score import score
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from records import BUDGET, EVALUATIONS, ITEMS, Counts, make_run
 
 from multistep_bench.cards import Levels, Scoring
-from multistep_bench.runs.record import Run, read_run
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.cell_set import CellSetScore, profiles, score_cells, speeds
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.eureka import CurveScore, accuracies, score_curve

@@ -13,7 +13,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.references import references, results_folder
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
-from multistep_bench.runs.record import read_run
+from multistep_bench.runs.store import read_run
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from multistep_bench.bench.quick import measure_quick
 from multistep_bench.bench.result import Measured, Result, print_result
 from multistep_bench.bench.scaling import measure_scaling
 from multistep_bench.errors import NotFound
-from multistep_bench.runs.machine import find_device, hardware, versions
+from multistep_bench.runs.machine import hardware, versions
+from multistep_bench.training.device import find_device
 
 __all__ = ["BENCHMARKS", "PerSampleTwoStep", "Result", "bench", "bench_data", "print_result"]
 

@@ -14,8 +14,9 @@ from multistep_bench.bench.timing import interleaved, timed
 from multistep_bench.cards import load_task
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.sources.check import check_data
+from multistep_bench.training.data import training_batches
 from multistep_bench.training.plan import plan
-from multistep_bench.training.trainer import SingleTrainer, training_batches
+from multistep_bench.training.trainer import SingleTrainer
 
 NEEDED = {"mnist", "fashion_mnist"}
 # On a CPU an interval of the recipe would take most of an hour: two short steps are timed, and fewer items.

@@ -12,7 +12,7 @@ from multistep_bench.models.build import build
 from multistep_bench.models.layout import image_shape, tile_side
 from multistep_bench.models.vit import SIZES
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.trainer import draw_evaluation, training_batches
+from multistep_bench.training.data import draw_evaluation, training_batches
 
 
 class PlainCell:

@@ -21,7 +21,7 @@ def bench(
 ) -> None:
     """Measure the suite itself on this machine, beside plain references in the same run."""
     from multistep_bench import bench as benchmarks
-    from multistep_bench.runs.folder import atomic_file
+    from multistep_bench.atomic import atomic_file
 
     if out is not None and not out.parent.is_dir():  # said now, not after minutes of measuring
         raise BenchError(f"-o {out}: there is no folder {out.parent}; make it or name another file")

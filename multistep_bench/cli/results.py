@@ -38,7 +38,7 @@ def report(
 ) -> None:
     """Write one self-contained page on runs: scores, curves, survival, every cell, how to reproduce."""
     from multistep_bench.reporting.report import write_report
-    from multistep_bench.runs.record import read_run
+    from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.score import score
 
     read = [read_run(folder) for folder in runs]
@@ -54,7 +54,7 @@ def plot(
     """Draw one figure of runs, as wide as a paper's column or page."""
     from multistep_bench.reporting import plots
     from multistep_bench.reporting.auxiliary_plots import plot_auxiliary
-    from multistep_bench.runs.record import read_run
+    from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.score import score
 
     read = [read_run(folder) for folder in runs]

@@ -11,7 +11,7 @@ from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, app, cha
 from multistep_bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from multistep_bench.runs.record import Run
+    from multistep_bench.runs.store import Run
 
 INTERRUPTED = 130
 
@@ -108,10 +108,9 @@ def _print_run(done: "Run", console: Console, as_json: bool) -> None:
     else:
         print_scores(result, console, as_json)
         console.print(f"curves: {picture}", markup=False, soft_wrap=True)
-    failed = [record for record in done.records if record.outcome.status == "failed"]
-    missing = len(done.spec.cells()) - len(done.records)
+    failed, missing = done.failed, len(done.missing)
     if failed or missing:
-        reasons = sorted({record.outcome.reason or "" for record in failed})
+        reasons = sorted({record.reason or "" for record in failed})
         raise BenchError(
             f"{len(failed) + missing} of {len(done.spec.cells())} cells did not finish"
             + (f" ({'; '.join(reasons[:3])})" if reasons else "")

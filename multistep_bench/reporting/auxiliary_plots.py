@@ -12,14 +12,14 @@ from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, PAGE, Look
 from multistep_bench.reporting.labels import rate_label, run_labels, task_label
 from multistep_bench.reporting.plots import PANEL_HEIGHT, count_ticks, figure_legend, row_label
-from multistep_bench.runs.record import Run
-from multistep_bench.scoring.run import auxiliary_values
+from multistep_bench.runs.store import Run
+from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.score import Score
 
 
 def auxiliary_names(run: Run) -> list[str]:
     """The auxiliary measurements that a run's records hold, in their order."""
-    return list(dict.fromkeys(name for record in run.records for name in record.header.auxiliary))
+    return list(dict.fromkeys(name for record in run.records for name in record.auxiliary))
 
 
 def rate_name(rate: float) -> str:
@@ -74,7 +74,8 @@ def draw_auxiliary(axes: Axes, run: Run, name: str, styles: Mapping[float, Look]
     measure, protocol = run.spec.task.levels.measure, run.spec.protocol
     curves: dict[int, list[np.ndarray]] = {index: [] for index in range(len(protocol.learning_rates))}
     for record in run.records:
-        curves[record.cell.rate_index].append(auxiliary_values(record, measure).get(name, np.array([])))
+        if name in record.auxiliary:
+            curves[record.cell.rate_index].append(curve_values(record.auxiliary[name], measure))
     for rate, cells in zip(protocol.learning_rates, curves.values(), strict=True):
         for values in cells:
             axes.plot(protocol.interval * np.arange(len(values)), values, linewidth=0.5, alpha=0.35, **styles[rate])

@@ -20,8 +20,9 @@ from multistep_bench.cards import TaskCard
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, MUTED, PAGE, SERIES, Look
 from multistep_bench.reporting.labels import AXES, rate_label, run_labels, short_count, task_label
-from multistep_bench.runs.record import Record, Run
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.run import RunScore
@@ -115,7 +116,7 @@ def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name
     _levels(axes, task, named=name_levels)
     for cell in cells:
         if cell.cell in records:
-            _curve(axes, records[cell.cell], cell, task)
+            _curve(axes, records[cell.cell], cell, task, scored.spec.protocol.interval)
     jumped = sum(cell.curve.eureka is not None for cell in cells)
     axes.set_title(f"rate {rate_label(cells[0].learning_rate)}   ★ {jumped}/{len(cells)}", loc="left")
     axes.set_xlim(0, budget)
@@ -123,9 +124,9 @@ def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name
     count_ticks(axes)
 
 
-def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard) -> None:
-    samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.float64)
-    values = curve_values(record.evaluations, record.header.evaluation.items, task.levels.measure)
+def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard, interval: int) -> None:
+    values = curve_values(record.curve, task.levels.measure)
+    samples = np.arange(len(values)) * interval
     look = BROKEN if cell.problem is not None else STAYED if cell.curve.eureka is None else JUMPED
     axes.plot(samples, values, linewidth=0.8, alpha=0.8, gid=cell.cell.name, **look)
     known = ~np.isnan(values)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep_bench.runs.record import Evaluation, Outcome, Record
+from multistep_bench.runs.record import Curve, Evaluation, EvaluationSet, Outcome, Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.eureka import CurveScore, curve_values, eureka_time, score_curve
 
@@ -39,7 +39,8 @@ class CellProgress:
     @property
     def accuracy(self) -> np.ndarray:
         """[evaluations], NaN where one is missing; losses on a task that is scored by them."""
-        return curve_values(self.evaluations, self.items, self._spec.task.levels.measure)
+        curve = Curve.of(EvaluationSet(items=self.items, sha256=""), self.evaluations)
+        return curve_values(curve, self._spec.task.levels.measure)
 
     @property
     def fraction(self) -> float:
@@ -79,9 +80,9 @@ class RunProgress:
         self.folder = folder
         self.cells = {cell: CellProgress(spec) for cell in spec.cells()}
         for cell, record in finished.items():
-            for evaluation in record.evaluations:
-                self.cells[cell].add(evaluation, record.header.evaluation.items)
-            self.cells[cell].outcome = record.outcome
+            for evaluation in record.evaluations(spec.protocol.interval):
+                self.cells[cell].add(evaluation, record.curve.set.items)
+            self.cells[cell].outcome = record.outcome(spec.protocol.interval)
         self.kept = self.ended
         self._clock = clock
         self._began = clock()

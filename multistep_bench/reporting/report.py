@@ -29,8 +29,8 @@ from multistep_bench.reporting.labels import (
     seeds_needed,
     task_label,
 )
-from multistep_bench.runs.record import Run
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.run import RunScore
@@ -131,7 +131,7 @@ def _run(run: Run, scored: RunScore, label: str) -> dict[str, Any]:
         ),
         "command": run_command(spec),
         "setups": setups(run),
-        "sha256": spec.sha256(),
+        "sha256": spec.identity(),
         "spec": json.dumps(spec.dump(), indent=2, ensure_ascii=False),
     }
 
@@ -246,8 +246,8 @@ def run_command(spec: RunSpec) -> str:
 def setups(run: Run) -> list[dict[str, Any]]:
     """Which versions on which hardware trained how many cells."""
     counts = Counter(
-        ", ".join(f"{key} {value}" for key, value in {**header.versions, **header.hardware}.items())
-        + f"; trained {header.engine}"
-        for header in (record.header for record in run.records)
+        ", ".join(f"{key} {value}" for key, value in {**where.versions, **where.hardware}.items())
+        + f"; trained {where.engine}"
+        for where in (record.environment for record in run.records)
     )
     return [{"cells": cells, "text": f"with {text}"} for text, cells in counts.items()]

@@ -1,16 +1,14 @@
-"""The machine a run is on: its devices, its cores, and the versions that decide a curve."""
+"""The machine a run is on: its cores, memory and versions. Torch is imported only when it is asked about."""
 
 import contextlib
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from multistep_bench import __version__
-from multistep_bench.errors import RunError
 
 
 def available_cores() -> int:
@@ -18,23 +16,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name; raises `RunError` where this machine has none such."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def peak_memory() -> int | None:
+    """Bytes that this process held at most so far; None where the system does not tell (Windows)."""
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RunError(f"--device {name} is none of auto, cpu, cuda, cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise RunError(f"--device {name} is none of auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here; use --device cpu")
-    return device
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def versions() -> dict[str, str]:
     """Versions that decide a curve: of the harness (with its git commit in a checkout), torch and Python."""
+    import torch
+
     found = {"multistep_bench": __version__, "torch": torch.__version__, "python": platform.python_version()}
     package = Path(__file__).resolve().parents[1]
     if (package.parent / ".git").exists():
@@ -45,7 +40,9 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """The machine a cell is trained on."""
+    """The machine a cell is trained on, as JSON; device: "cpu", "cuda" or "cuda:N"."""
+    import torch
+
     found: dict[str, Any] = {"device": device, "machine": platform.machine(), "cores": available_cores()}
     if torch.device(device).type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)

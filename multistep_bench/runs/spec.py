@@ -11,6 +11,8 @@ from multistep_bench.cards import BaselineCard, Protocol, Recipe, TaskCard
 from multistep_bench.strict import Strict, content_sha256
 
 SPEC_SCHEMA = "msb.spec/1"
+PROSE = {"title", "summary", "intermediate", "source", "base"}  # of a task card: what people read
+SCORED = {"levels", "scoring"}  # of a task card: what curves are measured against, not how they come about
 
 
 @dataclass(frozen=True, order=True)
@@ -35,13 +37,13 @@ class ModelSpec(Strict):
     builder:          a registered name, "timm/NAME" or "package.module:build".
     parameters:       number of trainable parameters.
     flops_per_sample: of one forward pass (`torch.utils.flop_counter`), None where it cannot be counted.
-    code_sha256:      of the source file that defines the builder.
+    code_sha256:      of the code that defines the built model, see `models.code`.
     """
 
     name: str
     builder: str
     config: dict[str, Any]
-    recipe: Recipe
+    recipe: Recipe = Recipe()
     leaderboard: bool
     parameters: int = Field(ge=0)
     flops_per_sample: int | None = Field(ge=0)
@@ -62,7 +64,7 @@ class ModelSpec(Strict):
 
 
 class RunSpec(Strict):
-    """Everything that decides a run's curves: written once as spec.json, hashed, never changed.
+    """Everything that decides a run's curves, and the cards' prose beside it.
 
     task holds one protocol, the resolved one; `changes` lists what differs from the card that ships:
     keys such as "task.same_probability" or "protocol.seeds" with their values.
@@ -90,9 +92,19 @@ class RunSpec(Strict):
     def learning_rate(self, cell: Cell) -> float:
         return self.protocol.learning_rates[cell.rate_index]
 
-    def sha256(self) -> str:
-        return content_sha256(self.dump())
+    def identity(self) -> str:
+        """Hash of what trains: two runs of one identity have the same curves on the same machine.
+
+        Keys that have their default value are left out, so a key that is added with a default changes no identity;
+        so are prose, what a curve is measured against (levels, scoring), and figures that follow from the rest.
+        """
+        model = self.model.model_dump(
+            mode="json", include={"name", "builder", "config", "recipe", "code_sha256"}, exclude_defaults=True
+        )
+        task = self.task.model_dump(mode="json", exclude_defaults=True, exclude=PROSE | SCORED | {"protocols"})
+        protocol = self.protocol.model_dump(mode="json", exclude_defaults=True)
+        return content_sha256({"task": task, "protocol": protocol, "name": self.protocol_name, "model": model})
 
     def dump(self) -> dict[str, Any]:
-        """Plain data, as written to spec.json."""
+        """Plain data, as written to spec.json and into the first line of a packed run."""
         return self.model_dump(mode="json", by_alias=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import Run
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring import statistics
 from multistep_bench.scoring.cell_set import CellScore, CellSetScore, speeds
 from multistep_bench.scoring.run import RunScore, score_run
@@ -199,7 +199,7 @@ def _side(run: RunScore) -> dict[str, Any]:
     return {
         "model": run.spec.model.name,
         "changes": run.spec.changes,
-        "spec_sha256": run.spec.sha256(),
+        "identity": run.spec.identity(),
         "expected": len(run.cells),
         "missing": list(run.missing),
     }

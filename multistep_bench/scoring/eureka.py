@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from multistep_bench.cards import Levels, Measure, Scoring
-from multistep_bench.runs.record import Metrics
+from multistep_bench.runs.record import MISSING, Curve
 
 Status = Literal["completed", "diverged", "failed", "missing"]
 
@@ -39,19 +39,11 @@ class CurveScore:
     invalid: str | None = None
 
 
-def accuracies(correct: Sequence[int | None], items: int) -> np.ndarray:
-    """Counts of right answers as accuracies, [evaluations] float64, NaN where one is missing."""
-    return np.array(correct, dtype=np.float64) / items  # numpy reads None as NaN
-
-
-def curve_values(readings: Sequence[Metrics], items: int, measure: Measure) -> np.ndarray:
-    """What a curve of a task shows, [readings] float64: accuracies or losses, NaN where one is missing.
-
-    readings: the evaluations, for the primary curve, or the readings of one auxiliary measurement.
-    """
-    if measure == "accuracy":
-        return accuracies([reading.correct for reading in readings], items)
-    return np.array([reading.loss for reading in readings], dtype=np.float64)
+def curve_values(curve: Curve, measure: Measure) -> np.ndarray:
+    """What a curve of a task shows, [evaluations] float64: accuracies or losses, NaN where one is missing."""
+    if measure == "loss":
+        return curve.loss
+    return np.where(curve.correct == MISSING, np.nan, curve.correct / curve.set.items)
 
 
 def score_curve(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from multistep_bench.cards import Measure
-from multistep_bench.errors import RunError
-from multistep_bench.runs.record import Metrics, Record, Run, iter_records, read_spec, record_path
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.runs.store import Run, iter_records, read_spec
 from multistep_bench.scoring.cell_set import (
     CellScore,
     CellSetScore,
@@ -25,7 +25,6 @@ from multistep_bench.scoring.eureka import FINAL_EVALUATIONS, CurveScore, Status
 from multistep_bench.scoring.statistics import Interval, wilson
 
 ROBUSTNESS_FRACTIONS = (0.25, 0.5, 0.75, 0.9)
-NOT_READ = Metrics(correct=None, loss=None)
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,11 @@ def score_run(run: str | Path | Run) -> RunScore:
     Raises `RunError` for a folder or a record that cannot be scored.
     """
     if isinstance(run, Run):
-        folder, spec, records = run.path, run.spec, iter(run.records)
+        spec, records = run.spec, iter(run.records)
     else:
-        folder = Path(run)
-        spec = read_spec(folder)
-        records = iter_records(folder, spec)
-    present = {record.cell: _score_record(record, spec, folder) for record in records}
+        spec = read_spec(run)
+        records = iter_records(Path(run), spec)
+    present = {record.cell: _score_record(record, spec) for record in records}
     cells = tuple(present.get(cell) or _missing(cell, spec) for cell in spec.cells())
     return _score_cells(spec, cells)
 
@@ -180,48 +178,35 @@ def _missing(cell: Cell, spec: RunSpec) -> CellScore:
     )
 
 
-def _score_record(record: Record, spec: RunSpec, folder: Path) -> CellScore:
+def _score_record(record: Record, spec: RunSpec) -> CellScore:
     levels, scoring = spec.task.levels, spec.task.scoring
-    samples, accuracy = _curve(record, spec, folder)
-    curve = _score_curve(samples, accuracy, spec, record.outcome.status)
-    counts = record.outcome.status == "completed" and curve.invalid is None
+    values = curve_values(record.curve, levels.measure)
+    samples = np.arange(len(values)) * spec.protocol.interval
+    curve = _score_curve(samples, values, spec, record.status)
+    counts = record.status == "completed" and curve.invalid is None
     return CellScore(
         cell=record.cell,
         learning_rate=spec.learning_rate(record.cell),
-        status=record.outcome.status,
-        reason=record.outcome.reason,
+        status=record.status,
+        reason=record.reason,
         curve=curve,
         eureka_by_fraction=tuple(
-            eureka_time(samples, accuracy, levels, fraction, scoring.confirmations) if counts else None
+            eureka_time(samples, values, levels, fraction, scoring.confirmations) if counts else None
             for fraction in ROBUSTNESS_FRACTIONS
         ),
-        seconds=record.outcome.seconds,
-        eureka_seconds=None if curve.eureka is None else _seconds_at(curve.eureka, record),
+        seconds=float(record.seconds[-1]) if len(record) else 0.0,
+        eureka_seconds=None if curve.eureka is None else float(np.interp(curve.eureka, samples, record.seconds)),
         auxiliary=_auxiliary(record, levels.measure),
         record_sha256=record.sha256,
     )
 
 
-def auxiliary_values(record: Record, measure: Measure) -> dict[str, np.ndarray]:
-    """The curve of each auxiliary measurement of a record, [evaluations] float64, NaN where a reading is missing."""
-    return {
-        name: curve_values(
-            [evaluation.auxiliary.get(name, NOT_READ) for evaluation in record.evaluations], set_.items, measure
-        )
-        for name, set_ in record.header.auxiliary.items()
-    }
-
-
 def _auxiliary(record: Record, measure: Measure) -> dict[str, float | None]:
-    """Final values; None where a reading of the last ones is missing, or training did not reach the budget."""
-    completed = record.outcome.status == "completed"
-    means = {name: values[-FINAL_EVALUATIONS:].mean() for name, values in auxiliary_values(record, measure).items()}
+    """Final values; None where one of the last ones is missing, or training did not reach the budget."""
+    values = {name: curve_values(curve, measure) for name, curve in record.auxiliary.items()}
+    means = {name: its[-FINAL_EVALUATIONS:].mean() if len(its) else np.nan for name, its in values.items()}
+    completed = record.status == "completed"
     return {name: float(mean) if completed and np.isfinite(mean) else None for name, mean in means.items()}
-
-
-def _seconds_at(time: float, record: Record) -> float:
-    samples = [evaluation.samples for evaluation in record.evaluations]
-    return float(np.interp(time, samples, [evaluation.seconds for evaluation in record.evaluations]))
 
 
 def _score_curve(
@@ -235,20 +220,3 @@ def _score_curve(
         budget=spec.protocol.budget,
         status=status,
     )
-
-
-def _curve(record: Record, spec: RunSpec, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and accuracy, or loss, on the protocol's grid up to the last evaluation, NaN where one is absent."""
-    samples = np.array([evaluation.samples for evaluation in record.evaluations], dtype=np.int64)
-    items, interval, budget = record.header.evaluation.items, spec.protocol.interval, spec.protocol.budget
-    broken = None
-    if (samples % interval).any() or (np.diff(samples) <= 0).any() or (samples > budget).any():
-        broken = f"has evaluations off the protocol's grid, one every {interval} samples up to {budget}"
-    elif any((evaluation.correct or 0) > items for evaluation in record.evaluations):
-        broken = f"counts more than {items} right answers of {items} items"
-    if broken:
-        raise RunError(f"{record_path(folder, record.cell)} {broken}; move it away and run again")
-    index = samples // interval
-    accuracy = np.full(index[-1] + 1 if len(index) else 0, np.nan)
-    accuracy[index] = curve_values(record.evaluations, items, spec.task.levels.measure)
-    return np.arange(len(accuracy)) * interval, accuracy

@@ -9,7 +9,7 @@ import numpy as np
 
 from multistep_bench.cards import Strict, content_sha256
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import Run
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring import statistics
 from multistep_bench.scoring.cell_set import CellScore, event_interval, profiles
 from multistep_bench.scoring.run import RunScore, score_run
@@ -49,7 +49,7 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Plain data of schema "msb.score/1": intervals are [estimate, low, high], times are in samples."""
         records = {
-            run.spec.sha256(): {cell.cell.name: cell.record_sha256 for cell in run.cells if cell.record_sha256}
+            run.spec.identity(): {cell.cell.name: cell.record_sha256 for cell in run.cells if cell.record_sha256}
             for run in self.runs
         }
         return {
@@ -153,7 +153,7 @@ def _run_dict(run: RunScore) -> dict[str, Any]:
         "protocol": {"name": run.spec.protocol_name, **plain(protocol)},
         "model": plain(run.spec.model),
         "changes": run.spec.changes,
-        "spec_sha256": run.spec.sha256(),
+        "identity": run.spec.identity(),
         "expected": len(run.cells),
         "missing": list(run.missing),
         "problems": run.problems,

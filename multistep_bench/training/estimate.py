@@ -1,8 +1,6 @@
 """What a run will cost, before it is run: counted where it can be, measured on a handful of steps where not."""
 
 import math
-import resource
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import Any
 import torch
 
 from multistep_bench.models.build import build
-from multistep_bench.runs.machine import available_cores, find_device
-from multistep_bench.runs.record import line
+from multistep_bench.runs.machine import available_cores, peak_memory
+from multistep_bench.runs.record import event_line
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.training.device import find_device
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.trainer import SingleTrainer
 
@@ -25,7 +24,8 @@ STATE_COPIES = 3  # a checkpoint holds the weights and AdamW's two moments
 class Estimate:
     """Costs of a run of `cells` cells.
 
-    seconds: expected wall-clock if `processes` processors are free. memory_bytes: peak, of all processes.
+    seconds: expected wall-clock if `processes` processors are free. memory_bytes: peak, of all processes,
+    None where the system does not tell.
     disk_bytes: records and checkpoints. training_flops: three forward passes a sample.
     """
 
@@ -40,7 +40,7 @@ class Estimate:
     samples_per_second: float
     evaluation_share: float
     seconds: float
-    memory_bytes: int
+    memory_bytes: int | None
     disk_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Estimate:
             "speed of one": f"{self.samples_per_second:,.0f} samples a second, evaluation included",
             "evaluation's share": f"{self.evaluation_share:.0%}",
             "expected time": f"{minutes} min {seconds} s, if as many processors are free",
-            "peak memory": f"{self.memory_bytes / 2**20:,.0f} MiB",
+            "peak memory": "not measured" if self.memory_bytes is None else f"{self.memory_bytes / 2**20:,.0f} MiB",
             "on disk": f"{self.disk_bytes / 2**20:,.1f} MiB",
         }
 
@@ -95,7 +95,7 @@ def estimate(
         samples_per_second=protocol.budget / cell_seconds,
         evaluation_share=evaluation * points / cell_seconds,
         seconds=math.ceil(len(cells) / processes) * cell_seconds,
-        memory_bytes=_peak_memory(place) * processes,
+        memory_bytes=None if (peak := _peak_memory(place)) is None else peak * processes,
         disk_bytes=len(cells) * (points * line_bytes + STATE_COPIES * 4 * spec.model.parameters),
     )
 
@@ -114,11 +114,8 @@ def _timed(spec: RunSpec, data_root: str | Path | None, device: torch.device) ->
     while (elapsed := time.perf_counter() - begin) < TIMED_SECONDS:
         trainer.train_interval(spec.protocol.interval)
         intervals += 1
-    return elapsed / intervals, evaluation, len(line(event))
+    return elapsed / intervals, evaluation, len(event_line(event))
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _peak_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()

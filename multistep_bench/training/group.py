@@ -6,17 +6,19 @@ import os
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
-from multistep_bench.runs.folder import RecordWriter, attempts, checkpoint_path, is_finished
+from multistep_bench.runs.folder import RecordWriter, checkpoint_path
 from multistep_bench.runs.machine import hardware
-from multistep_bench.runs.record import CellReference, Evaluation, Header, Outcome, TaskReference
+from multistep_bench.runs.record import Environment, Evaluation, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint
+from multistep_bench.runs.store import CellHeader
+from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.stacked import StackedTrainer
 from multistep_bench.training.trainer import SingleTrainer, Trainer
@@ -26,7 +28,11 @@ Group = tuple[Cell, ...]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to train any group of a run; `note` is why cells are not stacked where they might be."""
+    """What a worker needs to train any group of a run.
+
+    finished: cells that need no more training. attempts: how often cells were started before.
+    note:     why cells are not stacked where they might be.
+    """
 
     spec: RunSpec
     folder: Path
@@ -34,6 +40,8 @@ class Job:
     data_root: str | None
     checkpoint_seconds: float
     versions: dict[str, str]
+    finished: frozenset[Cell] = frozenset()
+    attempts: dict[Cell, int] = field(default_factory=dict)
     note: str | None = None
 
 
@@ -57,11 +65,10 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
     try:
         trainer = _trainer(job, cells)
         checkpoint = checkpoint_path(job.folder, cells[0])
-        if (state := load_checkpoint(checkpoint)) is not None:
-            trainer.load(state)
+        _resume(trainer, checkpoint)
         for cell, its in zip(cells, trainer.items, strict=True):
             items[cell] = its.description.items
-            if is_finished(job.folder, cell):  # one of a resumed group that ended before the others
+            if cell in job.finished:  # one of a resumed group that ended before the others
                 del going[cell]
             else:
                 writers[cell] = RecordWriter(job.folder, cell, _header(job, trainer, cell))
@@ -71,7 +78,7 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             if cell not in writers:
                 continue
             if isinstance(event, Outcome) and event.status == "completed" and not at_the_end:
-                save_checkpoint(checkpoint, trainer.state())  # before the record is whole: a whole one has its weights
+                _save(trainer, checkpoint)  # before the record is whole: a whole one has its weights
                 at_the_end = True
             writers[cell].write(event)
             going[cell] = event.samples
@@ -79,7 +86,7 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             if isinstance(event, Outcome):
                 del going[cell]
             elif cell == list(going)[-1] and time.monotonic() - saved >= job.checkpoint_seconds:
-                save_checkpoint(checkpoint, trainer.state())
+                _save(trainer, checkpoint)
                 saved = time.monotonic()
     except Exception as error:  # the model is the user's and may fail in any way
         if os.environ.get("MULTISTEP_BENCH_DEBUG"):
@@ -99,23 +106,32 @@ def _trainer(job: Job, cells: Group) -> Trainer:
     return kind(job.spec, list(cells), task, lambda: build(job.spec.model.card(), task.info), torch.device(job.device))
 
 
-def _header(job: Job, trainer: Trainer, cell: Cell) -> Header:
-    spec = job.spec
-    return Header(
-        spec_sha256=spec.sha256(),
-        task=TaskReference(id=spec.task.id, sha256=spec.task.sha256(), protocol=spec.protocol_name),
-        protocol=spec.protocol,
-        model=spec.model,
-        cell=CellReference(
-            rate_index=cell.rate_index,
-            learning_rate=spec.learning_rate(cell),
-            seed_index=cell.seed_index,
-            seed=cell.seed(spec.task.id, "init"),
+def _save(trainer: Trainer, path: Path) -> None:
+    save_checkpoint(path, trainer.spec.identity(), trainer.cells, trainer.state_dict())
+
+
+def _resume(trainer: Trainer, path: Path) -> None:
+    """Takes over the checkpoint of the trainer's cells, if there is one that is whole and theirs."""
+    if not path.exists():
+        return
+    try:
+        state = load_checkpoint(path, trainer.spec.identity())
+        trainer.load_state_dict(state)
+    except RunError as error:
+        set_aside(path, error)
+
+
+def _header(job: Job, trainer: Trainer, cell: Cell) -> CellHeader:
+    place = trainer.cells.index(cell)
+    return CellHeader(
+        identity=job.spec.identity(),
+        cell=(cell.rate_index, cell.seed_index),
+        environment=Environment(
+            engine=f"{trainer.engine}: {job.note}" if job.note else trainer.engine,
+            versions=job.versions,
+            hardware=hardware(job.device),
         ),
-        evaluation=trainer.items[trainer.cells.index(cell)].description,
-        auxiliary={name: its.description for name, its in trainer.auxiliary[trainer.cells.index(cell)].items()},
-        engine=f"{trainer.engine}: {job.note}" if job.note else trainer.engine,
-        versions=job.versions,
-        hardware=hardware(job.device),
-        attempts=attempts(job.folder, cell) + 1,
+        evaluation=trainer.items[place].description,
+        auxiliary={name: its.description for name, its in trainer.auxiliary[place].items()},
+        attempts=job.attempts.get(cell, 0) + 1,
     )

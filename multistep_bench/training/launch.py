@@ -13,10 +13,12 @@ from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
 from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.machine import available_cores, find_device, versions
-from multistep_bench.runs.record import Evaluation, Outcome, Record, Run, read_run
+from multistep_bench.runs.machine import available_cores, versions
+from multistep_bench.runs.record import Evaluation, Outcome, Record
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.checkpoint import load_checkpoint
+from multistep_bench.runs.store import Run
+from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
+from multistep_bench.training.device import find_device
 from multistep_bench.training.group import Group, Job, Message
 from multistep_bench.training.plan import default_folder, plan, task_of
 from multistep_bench.training.stacked import StackedTrainer, cells_that_fit, why_not_stackable
@@ -116,7 +118,16 @@ def launch(
     with RunFolder(folder, spec) as held:
         finished = held.finished()
         root = str(data_root) if data_root else None
-        job = Job(spec, folder, str(place), root, checkpoint_seconds, versions())
+        job = Job(
+            spec=spec,
+            folder=folder,
+            device=str(place),
+            data_root=root,
+            checkpoint_seconds=checkpoint_seconds,
+            versions=versions(),
+            finished=frozenset(finished),
+            attempts=held.attempts(),
+        )
         todo = [cell for cell in spec.cells() if cell not in finished]
         job, groups = _grouped(job, todo, held.checkpoints(), stack)
         count = min(workers or available_cores(), len(groups)) if place.type == "cpu" else 1
@@ -128,16 +139,20 @@ def launch(
                 train_here(job, groups, _relay_to(observer))
         finally:
             observer.close()
-        return read_run(folder)
+        return held.pack()
 
 
 def _grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | None) -> tuple[Job, list[Group]]:
     """The groups to train: those of checkpoints as they were, the other cells stacked as far as they can be."""
     groups: list[Group] = []
     for path in checkpoints:
-        state = load_checkpoint(path)
-        group = tuple(Cell(*indices) for indices in state["cells"]) if state else ()
-        if not set(group).isdisjoint(todo):
+        try:
+            header = read_checkpoint_header(path)
+        except RunError as error:  # of a finished cell it blocks nothing
+            set_aside(path, error)
+            continue
+        group = tuple(Cell(rate_index, seed_index) for rate_index, seed_index in header.cells)
+        if header.identity == job.spec.identity() and not set(group).isdisjoint(todo):
             groups.append(group)
     begun = {cell for group in groups for cell in group}
     rest = [cell for cell in todo if cell not in begun]

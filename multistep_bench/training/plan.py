@@ -56,9 +56,9 @@ def plan(
 
 
 def default_folder(spec: RunSpec) -> Path:
-    """runs/TASK/MODEL/PROTOCOL-HASH below the working directory; the hash is the specification's."""
+    """runs/TASK/MODEL/PROTOCOL-HASH below the working directory; the hash is the run's identity."""
     name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in spec.model.name)
-    return Path("runs") / spec.task.id / name / f"{spec.protocol_name}-{spec.sha256()[:8]}"
+    return Path("runs") / spec.task.id / name / f"{spec.protocol_name}-{spec.identity()[:8]}"
 
 
 def task_of(spec: RunSpec, data_root: str | Path | None = None) -> TaskGenerator:

@@ -9,13 +9,12 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from multistep_bench.batch import IGNORED, Batch, Inputs
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.training.data import EvaluationBatches, training_batches
 from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
 from multistep_bench.training.trainer import (
-    EvaluationBatches,
     Trainer,
     at_least_float32,
     progress_setter,
-    training_batches,
     training_loss,
 )
 
@@ -91,15 +90,15 @@ class StackedTrainer(Trainer):
         rates = [[learning_rate(protocol, peak, position) for peak in peaks] for position in positions]
         return torch.tensor(rates, dtype=torch.float64).to(self.device)
 
-    def learned(self) -> dict[str, Any]:
+    def learned_state(self) -> dict[str, Any]:
         return {"parameters": self.parameters, "buffers": self.buffers, "optimizer": self.optimizer.state_dict()}
 
     @torch.no_grad()
-    def relearn(self, learned: dict[str, Any]) -> None:
-        for mine, saved in ((self.parameters, learned["parameters"]), (self.buffers, learned["buffers"])):
+    def load_learned_state(self, state: dict[str, Any]) -> None:
+        for mine, saved in ((self.parameters, state["parameters"]), (self.buffers, state["buffers"])):
             for name, tensor in mine.items():
                 tensor.copy_(saved[name])
-        self.optimizer.load_state_dict(learned["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _stacked_pieces(items: list[EvaluationBatches]) -> list[Batch]:

@@ -1,11 +1,8 @@
-"""Trains cells: data, optimiser, schedule and evaluation grid belong to the harness, the model is any module."""
+"""Trains cells of any module; data, optimiser, learning rates and evaluation schedule belong to the harness."""
 
-import hashlib
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,27 +11,15 @@ from torch.nn.functional import cross_entropy
 
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
-from multistep_bench.cards import Protocol
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
-from multistep_bench.runs.record import Evaluation, EvaluationSet, Metrics, Outcome
+from multistep_bench.runs.record import Evaluation, Metrics, Outcome, as_float32
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.data import draw_auxiliary, draw_evaluation, training_batches
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
 from multistep_bench.training.rescale import rescale_gradients
 
-EVALUATION_CHUNK = 512  # evaluation items drawn at a time
-EVALUATION_LOGITS = 2**24  # of one forward pass of an evaluation at most, unless one item has more
-DRAW_SAMPLES = 512  # training samples drawn at a time: as fast as larger draws of small images, faster for large ones
-
 Build = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True)
-class EvaluationBatches:
-    """Held-out items of a cell, drawn once, a batch for each forward pass; `description` goes into the record."""
-
-    batches: list[Batch]
-    description: EvaluationSet
 
 
 class Trainer(ABC):
@@ -79,12 +64,12 @@ class Trainer(ABC):
         """Each cell's correct answers among its items, or those of a auxiliary set, and the mean cross-entropy."""
 
     @abstractmethod
-    def learned(self) -> dict[str, Any]:
+    def learned_state(self) -> dict[str, Any]:
         """Parameters, buffers and the optimiser's state, as tensors and plain data."""
 
     @abstractmethod
-    def relearn(self, learned: dict[str, Any]) -> None:
-        """Takes over what `learned` gave."""
+    def load_learned_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `learned_state` gave."""
 
     def curve(self) -> Iterator[tuple[Cell, Evaluation | Outcome]]:
         """Trains on from the evaluations made so far, yielding each further one and every cell's outcome.
@@ -101,8 +86,8 @@ class Trainer(ABC):
         for index in range(done, protocol.evaluations + 1):
             samples = index * protocol.interval
             train_losses = self.train_interval(samples - protocol.interval) if index else [None] * len(self.cells)
-            results = self._readings(None)
-            further = {name: self._readings(name) for name in self.auxiliary[0]}
+            results = self._metrics(None)
+            further = {name: self._metrics(name) for name in self.auxiliary[0]}
             seconds = round(time.perf_counter() - begin, 3)
             for place, cell in enumerate(self.cells):
                 if cell not in going:
@@ -111,9 +96,9 @@ class Trainer(ABC):
                     samples=samples,
                     correct=results[place].correct,
                     loss=results[place].loss,
-                    train_loss=_finite(train_losses[place]),
+                    train_loss=as_float32(train_losses[place]),
                     seconds=seconds,
-                    auxiliary={name: readings[place] for name, readings in further.items()},
+                    auxiliary={name: metrics[place] for name, metrics in further.items()},
                 )
                 self.evaluations[cell].append(evaluation)
                 yield cell, evaluation
@@ -126,27 +111,24 @@ class Trainer(ABC):
             seconds = self.evaluations[cell][-1].seconds
             yield cell, Outcome(status="completed", samples=protocol.budget, seconds=seconds)
 
-    def _readings(self, name: str | None) -> list[Metrics]:
-        return [
-            Metrics(correct=correct if math.isfinite(loss) else None, loss=_finite(loss))
-            for correct, loss in self.evaluate(name)
-        ]
+    def _metrics(self, name: str | None) -> list[Metrics]:
+        found = [(correct, as_float32(loss)) for correct, loss in self.evaluate(name)]
+        return [Metrics(correct=None if loss is None else correct, loss=loss) for correct, loss in found]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Everything the rest of the curves depends on, as tensors and plain data; taken between evaluations."""
         cuda = self.device.type == "cuda"
         return {
-            "cells": [[cell.rate_index, cell.seed_index] for cell in self.cells],
-            "learned": self.learned(),
+            "learned": self.learned_state(),
             "data": [rng.get_state() for rng in self.rngs],
             "noise": torch.get_rng_state(),
             "noise_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
             "evaluations": [[each.model_dump() for each in self.evaluations[cell]] for cell in self.cells],
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from where `state` was taken."""
-        self.relearn(state["learned"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resumes from where `state_dict` was called."""
+        self.load_learned_state(state["learned"])
         for rng, saved in zip(self.rngs, state["data"], strict=True):
             rng.set_state(saved)
         torch.set_rng_state(state["noise"])
@@ -212,12 +194,12 @@ class SingleTrainer(Trainer):
         with self.mixed_precision():
             return at_least_float32(logits(self.model, batch))
 
-    def learned(self) -> dict[str, Any]:
+    def learned_state(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def relearn(self, learned: dict[str, Any]) -> None:
-        self.model.load_state_dict(learned["model"])
-        self.optimizer.load_state_dict(learned["optimizer"])
+    def load_learned_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
@@ -243,10 +225,6 @@ def _divergence(last: Evaluation) -> Outcome:
     return Outcome(status="diverged", reason=reason, samples=last.samples, seconds=last.seconds)
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def flat_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, **options: object) -> torch.Tensor:
     """Cross-entropy of logits [..., K] against targets [...], ignoring what is not scored."""
     return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, **options)  # type: ignore[arg-type]
@@ -256,46 +234,3 @@ def training_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: 
     """Mean cross-entropy over what is scored; 0 for a batch without, which masking gives when it is small."""
     loss = flat_cross_entropy(logits, targets, label_smoothing=label_smoothing)
     return torch.where((targets != IGNORED).any(), loss, torch.zeros_like(loss))
-
-
-def training_batches(task: TaskGenerator, protocol: Protocol, rng: torch.Generator) -> Iterator[Batch]:
-    """The batches of one interval between evaluations, several drawn at a time: a small draw costs as much."""
-    size, remaining = protocol.batch_size, protocol.steps_per_evaluation
-    while remaining:
-        count = min(max(1, DRAW_SAMPLES // size), remaining)
-        yield from task.sample(count * size, split="train", rng=rng).split(size)
-        remaining -= count
-
-
-def draw_evaluation(spec: RunSpec, cell: Cell, task: TaskGenerator, device: torch.device) -> EvaluationBatches:
-    """The cell's held-out items from its "eval" stream."""
-    rng = seeds.generator(cell.seed(spec.task.id, "eval"), device)
-    remaining = spec.protocol.evaluation_items
-    batches = []
-    while remaining:
-        chunk = min(remaining, EVALUATION_CHUNK)
-        batches.append(task.sample(chunk, split="eval", rng=rng))
-        remaining -= chunk
-    return _evaluation_batches(batches, task.info.num_classes)
-
-
-def draw_auxiliary(
-    spec: RunSpec, cell: Cell, task: TaskGenerator, device: torch.device
-) -> dict[str, EvaluationBatches]:
-    """The cell's items of each auxiliary measurement, by name, from its "secondary" stream."""
-    rng = seeds.generator(cell.seed(spec.task.id, "secondary"), device)
-    drawn = task.auxiliary(spec.protocol.evaluation_items, rng)
-    return {name: _evaluation_batches([batch], task.info.num_classes) for name, batch in drawn.items()}
-
-
-def _evaluation_batches(batches: list[Batch], classes: int) -> EvaluationBatches:
-    """Batches cut to the size of one forward pass, and what identifies them."""
-    digest = hashlib.sha256()
-    for batch in batches:
-        for tensor in batch.tensors().values():
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    items = int(sum((batch.targets != IGNORED).sum() for batch in batches))
-    logits = classes * batches[0].targets[0].numel()  # of one sample
-    size = max(1, min(EVALUATION_CHUNK, EVALUATION_LOGITS // logits))
-    pieces = [piece for batch in batches for piece in batch.split(size)]
-    return EvaluationBatches(pieces, EvaluationSet(items=items, sha256=digest.hexdigest()))

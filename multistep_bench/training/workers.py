@@ -2,13 +2,14 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 
 import torch
 
-from multistep_bench.runs.folder import is_finished
 from multistep_bench.runs.record import Outcome
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.group import Group, Job, Message, train
@@ -59,12 +60,12 @@ class _Worker:
         self.process = context.Process(target=_work, args=(job, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        self.folder = job.folder
+        self.finished = job.finished
         self.cells: set[Cell] = set()
         self.alive = True
 
     def give(self, group: Group) -> None:
-        self.cells = {cell for cell in group if not is_finished(self.folder, cell)}
+        self.cells = set(group) - self.finished
         with contextlib.suppress(BrokenPipeError):  # it died: `receive` says so
             self.connection.send(group)
 
@@ -101,8 +102,17 @@ def _replaced(workers: list[_Worker], dead: _Worker, job: Job) -> _Worker:
 def _work(job: Job, connection: Connection) -> None:
     """Body of a worker process. Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:
             for message in train(job, connection.recv()):
                 connection.send(message)
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as its parent is gone, whatever it is doing: nobody holds the run's lock any more."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
