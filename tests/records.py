@@ -33,6 +33,11 @@ class Ended:
     reason: str | None = None
 
 
+def accuracies(correct: Counts, items: int) -> np.ndarray:
+    """Counts of right answers as accuracies, NaN where one is missing."""
+    return np.array(correct, dtype=np.float64) / items
+
+
 def jump(at: float) -> list[int]:
     """Counts of a curve that rests on the shortcut and reaches the threshold at a fraction of the budget.
 
@@ -177,5 +182,5 @@ def make_record(
         curve=made(counts, "0" * 64),
         train_loss=np.array([np.nan] + [1.0] * (len(counts) - 1)),
         seconds=np.arange(len(counts), dtype=np.float64),
-        auxiliary={name: made(values, "1" * 64) for name, values in (auxiliary or {}).items()},
+        auxiliary={name: made(values[: len(counts)], "1" * 64) for name, values in (auxiliary or {}).items()},
     )

@@ -63,10 +63,8 @@ def test_the_primary_curve_does_not_depend_on_them(spec: RunSpec) -> None:
 def test_records_carry_them_and_come_back_whole(spec: RunSpec, tmp_path: Path) -> None:
     run = launch(spec, tmp_path / "run", workers=1)
     (record,) = read_run(run.path).records
-    assert record.header.auxiliary["hop 1"].items == 64
-    assert record.header.auxiliary["hop 1"].sha256 != record.header.evaluation.sha256
-    assert len(record.evaluations) == 101
-    for evaluation in record.evaluations:
-        reading = evaluation.auxiliary["hop 1"]
-        assert reading.correct is not None
-        assert 0 <= reading.correct <= 64
+    curve = record.auxiliary["hop 1"]
+    assert curve.set.items == 64
+    assert curve.set.sha256 != record.curve.set.sha256
+    assert len(curve) == len(record) == 101
+    assert ((curve.correct >= 0) & (curve.correct <= 64)).all()

@@ -13,10 +13,11 @@ import pytest
 import torch
 from test_launch import SMALL, TASK, Notes, curves
 
-from multistep_bench.errors import RunError
-from multistep_bench.runs.folder import CHECKPOINTS_FOLDER, TEMPORARY, checkpoint_path
+from multistep_bench.atomic import TEMPORARY
+from multistep_bench.runs.folder import CHECKPOINTS_FOLDER, checkpoint_path
 from multistep_bench.runs.record import Evaluation
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan
@@ -54,7 +55,7 @@ def test_twenty_kills_at_random_moments_leave_no_trace_in_the_curves(spec: RunSp
         kills += 1
     resumed = launch(spec, tmp_path / "killed", workers=1, checkpoint_seconds=0)
     assert curves(resumed) == curves(whole)
-    assert max(record.header.attempts for record in resumed.records) > 1
+    assert max(record.attempts for record in resumed.records) > 1
     assert writing, "no kill hit a checkpoint in the middle"
     assert not list((tmp_path / "killed").rglob(f"{TEMPORARY}*"))
 
@@ -62,8 +63,7 @@ def test_twenty_kills_at_random_moments_leave_no_trace_in_the_curves(spec: RunSp
 def test_a_finished_cell_leaves_its_weights(spec: RunSpec, tmp_path: Path) -> None:
     launch(spec, tmp_path / "run", workers=1, checkpoint_seconds=1e9)
     for cell in spec.cells():
-        state = load_checkpoint(checkpoint_path(tmp_path / "run", cell))
-        assert state is not None
+        state = load_checkpoint(checkpoint_path(tmp_path / "run", cell), spec.identity())
         assert [len(curve) for curve in state["evaluations"]] == [spec.protocol.evaluations + 1]
         assert set(state["learned"]["model"]) == {"2.weight", "2.bias"}
 
@@ -83,12 +83,11 @@ def test_a_model_goes_on_from_its_checkpoint(model: str, tmp_path: Path) -> None
     spec = plan(TASK, model, "smoke", {**SMALL, "protocol.learning_rates": [1e-3], "protocol.seeds": 1})
     with pytest.raises(KeyboardInterrupt):
         launch(spec, tmp_path / "stopped", workers=1, checkpoint_seconds=0, observer=Stops())
-    saved = load_checkpoint(checkpoint_path(tmp_path / "stopped", Cell(0, 0)))
-    assert saved is not None
+    saved = load_checkpoint(checkpoint_path(tmp_path / "stopped", Cell(0, 0)), spec.identity())
     assert [len(curve) for curve in saved["evaluations"]] == [39]
     resumed = launch(spec, tmp_path / "stopped", workers=1)
     assert curves(resumed) == curves(launch(spec, tmp_path / "whole", workers=1))
-    assert resumed.records[0].header.attempts == 2
+    assert resumed.records[0].attempts == 2
 
 
 def test_without_time_between_them_no_checkpoints_are_written(spec: RunSpec, tmp_path: Path) -> None:
@@ -101,22 +100,21 @@ def _save_with_little_room(path: Path, report: Connection) -> None:
     torch.set_num_threads(1)  # torch's threads do not live on in a forked process
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     try:
-        save_checkpoint(path, {"weights": torch.zeros(100_000)})
+        save_checkpoint(path, "run", [Cell(0, 0)], {"weights": torch.zeros(100_000)})
     except Exception as error:
         report.send(f"{type(error).__name__}: {error}")
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "cell.pt"
-    save_checkpoint(path, {"weights": torch.ones(3)})
+    save_checkpoint(path, "run", [Cell(0, 0)], {"weights": torch.ones(3)})
     ours, theirs = FORK.Pipe()
     child = FORK.Process(target=_save_with_little_room, args=(path, theirs))
     child.start()
     child.join()
     assert ours.poll(), "nothing was raised"
     assert "File too large" in ours.recv()
-    kept = load_checkpoint(path)
-    assert kept is not None
+    kept = load_checkpoint(path, "run")
     assert torch.equal(kept["weights"], torch.ones(3))
     assert [entry.name for entry in tmp_path.iterdir()] == ["cell.pt"]
 
@@ -137,16 +135,63 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(spec: RunSp
     assert curves(resumed) == curves(launch(spec, tmp_path / "whole", workers=1))
 
 
-def test_a_spoiled_checkpoint_is_named_with_the_way_out(spec: RunSpec, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return launch(spec, tmp_path_factory.mktemp("whole") / "run", workers=1)
+
+
+@pytest.fixture
+def stopped(spec: RunSpec, tmp_path: Path) -> Path:
+    """The folder of a run that was stopped in its first cell, with a checkpoint of that cell."""
     with pytest.raises(KeyboardInterrupt):
         launch(spec, tmp_path / "run", workers=1, checkpoint_seconds=0, observer=Stops())
-    path = checkpoint_path(tmp_path / "run", Cell(0, 0))
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(RunError, match=r"rate0-seed0\.pt is no checkpoint .*delete it to train the cell anew"):
-        launch(spec, tmp_path / "run", workers=1)
-    path.unlink()
-    assert len(launch(spec, tmp_path / "run", workers=1).records) == 4
+    return tmp_path / "run"
 
 
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "cell.pt") is None
+def resumed_with_a_warning(spec: RunSpec, folder: Path, message: str) -> Run:
+    with pytest.warns(UserWarning, match=message):
+        run = launch(spec, folder, workers=1)
+    assert [entry.name for entry in (folder / CHECKPOINTS_FOLDER).glob("*.unusable")] == ["rate0-seed0.pt.unusable"]
+    return run
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999, 1.0])
+def test_a_flipped_bit_anywhere_sets_the_checkpoint_aside(
+    spec: RunSpec, stopped: Path, whole: Run, share: float
+) -> None:
+    path = checkpoint_path(stopped, Cell(0, 0))
+    content = bytearray(path.read_bytes())
+    content[int(share * (len(content) - 1))] ^= 4
+    path.write_bytes(content)
+    run = resumed_with_a_warning(spec, stopped, "its cells start again")
+    assert curves(run) == curves(whole)
+
+
+@pytest.mark.parametrize("length", [0, 50, 1000])
+def test_a_checkpoint_that_was_cut_off_is_set_aside(spec: RunSpec, stopped: Path, whole: Run, length: int) -> None:
+    path = checkpoint_path(stopped, Cell(0, 0))
+    path.write_bytes(path.read_bytes()[:length])
+    assert curves(resumed_with_a_warning(spec, stopped, "its cells start again")) == curves(whole)
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_over(spec: RunSpec, stopped: Path, whole: Run) -> None:
+    path = checkpoint_path(stopped, Cell(0, 0))
+    path.write_bytes(path.read_bytes().replace(spec.identity().encode(), b"0" * 64))
+    run = resumed_with_a_warning(spec, stopped, "checkpoint of another run; it was renamed")
+    assert curves(run) == curves(whole)
+
+
+def test_garbage_in_place_of_a_finished_cells_checkpoint_blocks_nothing(spec: RunSpec, tmp_path: Path) -> None:
+    class StopsInTheSecondCell(Notes):
+        def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
+            if self.outcomes and evaluation.samples > 0:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(spec, tmp_path / "run", workers=1, observer=StopsInTheSecondCell())
+    checkpoint_path(tmp_path / "run", Cell(0, 0)).write_bytes(b"garbage")
+    notes = Notes()
+    with pytest.warns(UserWarning, match="no checkpoint of this suite; it was renamed"):
+        run = launch(spec, tmp_path / "run", workers=1, observer=notes)
+    assert Cell(0, 0) in notes.finished
+    assert not run.missing

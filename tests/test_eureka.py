@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from records import accuracies
 
 from multistep_bench.cards import Levels, Scoring
-from multistep_bench.scoring.eureka import CurveScore, Status, accuracies, eureka_time, score_curve
+from multistep_bench.scoring.eureka import CurveScore, Status, eureka_time, score_curve
 
 LEVELS = Levels(chance=0.1, shortcut=0.55, ceiling=0.95)  # θ = 0.75
 RISING = [100, 540, 550, 560, 550, 650, 850, 940, 950, 950, 950]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import RunError
-from multistep_bench.runs.folder import RunFolder, attempts, write_atomically
-from multistep_bench.runs.record import partial_path, read_record, read_run, record_path
+from multistep_bench.runs.folder import RunFolder
+from multistep_bench.runs.record import Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.launch import launch
+from multistep_bench.runs.store import RUN_FILE, SPEC_FILE, partial_path, read_run, record_path
+from multistep_bench.training.launch import NullObserver, launch
 from multistep_bench.training.plan import plan
 
 SMALL = {"protocol.budget": 1600, "protocol.batch_size": 16}
@@ -40,7 +42,7 @@ def test_another_run_in_the_folder_is_refused_naming_the_difference(spec: RunSpe
 
 def test_a_folder_with_other_things_in_it_is_refused(spec: RunSpec, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunError, match="is not empty and holds no run"):
+    with pytest.raises(RunError, match=r"holds thesis\.tex and no run"):
         RunFolder(tmp_path, spec).__enter__()
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -55,7 +57,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.record import read_spec
+from multistep_bench.runs.store import read_spec
 folder = Path(sys.argv[1])
 with RunFolder(folder, read_spec(folder)):
     print("held", flush=True)
@@ -82,24 +84,48 @@ def test_what_is_read_is_what_was_written(spec: RunSpec, tmp_path: Path) -> None
     assert read_run(tmp_path / "run") == run
     assert run.spec == spec
     assert [record.cell for record in run.records] == spec.cells() == [Cell(0, 0), Cell(0, 1)]
-    header = run.records[0].header
-    assert header.cell.learning_rate == spec.protocol.learning_rates[0]
-    assert header.evaluation.items == spec.protocol.evaluation_items
-    assert header.versions.keys() >= {"multistep_bench", "torch", "python"}
-    assert header.hardware["threads"] == 1
+    record = run.records[0]
+    assert record.curve.set.items == spec.protocol.evaluation_items
+    assert record.environment.versions.keys() >= {"multistep_bench", "torch", "python"}
+    assert record.environment.hardware["threads"] == 1
+
+
+def test_a_finished_run_is_one_file_beside_its_weights(spec: RunSpec, tmp_path: Path) -> None:
+    launch(spec, tmp_path / "run", workers=1)
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {RUN_FILE, "checkpoints", "lock"}
+
+
+def test_an_interrupted_run_is_read_while_it_is_in_pieces(spec: RunSpec, tmp_path: Path) -> None:
+    whole = launch(spec, tmp_path / "whole", workers=1)
+    stop_after(spec, tmp_path / "cut", cells=1)
+    assert (tmp_path / "cut" / SPEC_FILE).is_file()
+    (record,) = read_run(tmp_path / "cut").records
+    assert record.curve.correct.tolist() == whole.records[0].curve.correct.tolist()
+
+
+def stop_after(spec: RunSpec, folder: Path, cells: int) -> None:
+    """Trains until so many cells have ended, then presses Ctrl-C."""
+
+    class Stops(NullObserver):
+        ended_cells = 0
+
+        def ended(self, cell: Cell, outcome: Outcome) -> None:
+            self.ended_cells += 1
+            if self.ended_cells == cells:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(spec, folder, workers=1, observer=Stops())
 
 
 def test_attempts_are_counted_over_interruptions(spec: RunSpec, tmp_path: Path) -> None:
-    cell = Cell(0, 0)
-    assert attempts(tmp_path, cell) == 0
-    launch(spec, tmp_path / "run", workers=1)
-    finished = record_path(tmp_path / "run", cell)
-    partial = partial_path(tmp_path / "run", cell)
-    partial.write_bytes(b"\n".join(finished.read_bytes().splitlines()[:30]))
+    folder = tmp_path / "run"
+    stop_after(spec, folder, cells=1)
+    finished = record_path(folder, Cell(0, 0))
+    partial_path(folder, Cell(0, 0)).write_bytes(b"\n".join(finished.read_bytes().splitlines()[:30]))
     finished.unlink()
-    run = launch(spec, tmp_path / "run", workers=1)
-    assert [record.header.attempts for record in run.records] == [2, 1]
-    assert not partial.exists()
+    run = launch(spec, folder, workers=1)
+    assert [record.attempts for record in run.records] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -109,28 +135,35 @@ def test_attempts_are_counted_over_interruptions(spec: RunSpec, tmp_path: Path) 
         (lambda lines: lines[:-1], "line 102: status: Field required"),
         (
             lambda lines: [*lines[:5], lines[5].replace(b'"correct":', b'"corect":'), *lines[6:]],
-            "4.correct: Field required",
+            "line 6: correct: Field required",
         ),
         (lambda lines: [*lines[:5], lines[5].replace(b'"samples":64', b'"samples":"64"'), *lines[6:]], "valid integer"),
-        (lambda lines: [lines[0].replace(b"msb.run/1", b"msb.run/9"), *lines[1:]], "line 1: schema"),
+        (lambda lines: [*lines[:5], *lines[6:]], "off the protocol's schedule"),
+        (lambda lines: [lines[0].replace(b"msb.cell/2", b"msb.cell/9"), *lines[1:]], "line 1: schema"),
     ],
 )
-def test_a_spoiled_record_is_named(spec: RunSpec, tmp_path: Path, spoil, message: str) -> None:
-    launch(spec, tmp_path / "run", workers=1)
+def test_a_spoiled_cell_file_is_named(spec: RunSpec, tmp_path: Path, spoil, message: str) -> None:
+    stop_after(spec, tmp_path / "run", cells=1)
     path = record_path(tmp_path / "run", Cell(0, 0))
     path.write_bytes(b"\n".join(spoil(path.read_bytes().splitlines())) + b"\n")
     with pytest.raises(RunError, match=message) as error:
-        read_record(path)
+        read_run(tmp_path / "run")
     assert str(path) in str(error.value)
 
 
-def test_a_record_of_another_cell_is_refused(spec: RunSpec, tmp_path: Path) -> None:
-    launch(spec, tmp_path / "run", workers=1)
-    record_path(tmp_path / "run", Cell(0, 1)).write_bytes(record_path(tmp_path / "run", Cell(0, 0)).read_bytes())
+def test_a_file_of_another_cell_or_run_is_refused(spec: RunSpec, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    stop_after(spec, folder, cells=1)
+    content = record_path(folder, Cell(0, 0)).read_bytes()
+    record_path(folder, Cell(0, 1)).write_bytes(content)
     with pytest.raises(RunError, match=r"rate0-seed1\.jsonl belongs to another run or cell"):
-        read_run(tmp_path / "run")
+        read_run(folder)
+    record_path(folder, Cell(0, 1)).unlink()
+    record_path(folder, Cell(0, 0)).write_bytes(content.replace(spec.identity().encode(), b"0" * 64))
+    with pytest.raises(RunError, match=r"rate0-seed0\.jsonl belongs to another run or cell"):
+        read_run(folder)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run folder: it holds no spec.json"):
+    with pytest.raises(RunError, match=r"is no run: it holds neither run.jsonl nor spec.json"):
         read_run(tmp_path)

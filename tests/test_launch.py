@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from records import drop
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import Evaluation, Outcome, Record, Run, record_path
+from multistep_bench.runs.record import Evaluation, Outcome, Record
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.launch import NullObserver, find_device, launch, run
+from multistep_bench.runs.store import Run
+from multistep_bench.training.device import find_device
+from multistep_bench.training.launch import NullObserver, launch, run
 from multistep_bench.training.plan import plan
 
 TASK = "two_step_digits-v1"
@@ -45,7 +48,10 @@ class Notes(NullObserver):
 
 def curves(run: Run) -> dict[Cell, list[tuple[Any, ...]]]:
     """Every cell's curve without the wall-clock."""
-    return {r.cell: [(e.samples, e.correct, e.loss, e.train_loss) for e in r.evaluations] for r in run.records}
+    interval = run.spec.protocol.interval
+    return {
+        r.cell: [(e.samples, e.correct, e.loss, e.train_loss) for e in r.evaluations(interval)] for r in run.records
+    }
 
 
 def test_a_cell_gives_the_same_curve_alone_among_others_and_after_a_resume(tmp_path: Path) -> None:
@@ -56,7 +62,7 @@ def test_a_cell_gives_the_same_curve_alone_among_others_and_after_a_resume(tmp_p
     assert len(curves(here)) == 4
 
     for cell in (Cell(0, 0), Cell(1, 1)):
-        record_path(tmp_path / "two_processes", cell).unlink()
+        drop(tmp_path / "two_processes", cell)
     notes = Notes()
     resumed = launch(spec, tmp_path / "two_processes", workers=2, observer=notes)
     assert curves(resumed) == curves(here)
@@ -67,28 +73,28 @@ def test_a_cell_gives_the_same_curve_alone_among_others_and_after_a_resume(tmp_p
 def test_the_observer_sees_what_the_record_holds(tmp_path: Path) -> None:
     notes = Notes()
     done = run(TASK, LINEAR, "smoke", tmp_path / "run", changes=SMALL, workers=1, observer=notes)
-    assert {record.cell: record.evaluations for record in done.records} == notes.evaluations
-    assert {record.cell: record.outcome for record in done.records} == notes.outcomes
+    assert {record.cell: record.evaluations(16) for record in done.records} == notes.evaluations
+    assert {record.cell: record.outcome(16) for record in done.records} == notes.outcomes
     assert notes.closed == 1
 
 
 def test_a_diverging_cell_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     changes = {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}
     done = run(TASK, "user_models:returns_nan", "smoke", tmp_path / "run", changes=changes, workers=2)
-    assert {r.cell.rate_index: r.outcome.status for r in done.records} == {0: "completed", 1: "diverged"}
+    assert {r.cell.rate_index: r.status for r in done.records} == {0: "completed", 1: "diverged"}
 
 
 def test_a_failing_cell_is_recorded_tried_again_and_the_others_are_kept(tmp_path: Path) -> None:
     changes = {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}
     done = run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=2)
-    outcomes = {record.cell.rate_index: record.outcome for record in done.records}
+    outcomes = {record.cell.rate_index: record for record in done.records}
     assert outcomes[0].status == "completed"
     assert (outcomes[1].status, outcomes[1].reason) == ("failed", "ArithmeticError: the weights went too far")
 
     notes = Notes()
     again = run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=2, observer=notes)
     assert set(notes.finished) == {Cell(0, 0)}
-    assert [record.header.attempts for record in again.records] == [1, 2]
+    assert [record.attempts for record in again.records] == [1, 2]
 
 
 class KillsWorkers(Notes):

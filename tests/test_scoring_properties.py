@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from records import BUDGET, EVALUATIONS, ITEMS, Counts, make_run
+from records import BUDGET, EVALUATIONS, ITEMS, Counts, accuracies, make_run
 
 from multistep_bench.cards import Levels, Scoring
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.cell_set import CellSetScore, profiles, score_cells, speeds
 from multistep_bench.scoring.compare import compare
-from multistep_bench.scoring.eureka import CurveScore, accuracies, score_curve
+from multistep_bench.scoring.eureka import CurveScore, score_curve
 from multistep_bench.scoring.score import score
 from multistep_bench.scoring.statistics import (
     Interval,

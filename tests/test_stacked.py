@@ -143,13 +143,12 @@ def test_a_stacked_run_writes_the_same_records(tmp_path: Path) -> None:
     notes = Notes()
     stacked = launch(spec, tmp_path / "stacked", workers=1, stack=3, observer=notes)
     alone = launch(spec, tmp_path / "alone", workers=1)
-    assert {record.header.engine for record in stacked.records} == {"cells stacked"}
-    assert {record.header.engine for record in alone.records} == {"one cell at a time"}
+    assert {record.environment.engine for record in stacked.records} == {"cells stacked"}
+    assert {record.environment.engine for record in alone.records} == {"one cell at a time"}
     assert set(notes.outcomes) == set(spec.cells())
     for ours, theirs in zip(stacked.records, alone.records, strict=True):
-        assert ours.header.evaluation == theirs.header.evaluation
-        assert [e.samples for e in ours.evaluations] == [e.samples for e in theirs.evaluations]
-        assert [e.loss for e in ours.evaluations] == pytest.approx([e.loss for e in theirs.evaluations], rel=1e-3)
+        assert ours.curve.set == theirs.curve.set
+        assert ours.curve.loss == pytest.approx(theirs.curve.loss, rel=1e-3)
 
 
 class StopsLate(Notes):
@@ -166,7 +165,7 @@ def test_a_stacked_group_resumes_as_it_was_with_a_diverged_cell_in_it(tmp_path: 
     changes = {**STEPS_50, "protocol.learning_rates": [1e-3, 1e37], "protocol.warmup": 0.0}
     spec = plan(TASK, "user_models:linear", "smoke", changes)
     whole = launch(spec, tmp_path / "whole", workers=1, stack=4)
-    assert {r.cell.rate_index: r.outcome.status for r in whole.records} == {0: "completed", 1: "diverged"}
+    assert {r.cell.rate_index: r.status for r in whole.records} == {0: "completed", 1: "diverged"}
 
     class StopsAfterDivergence(Notes):
         def evaluated(self, cell: Cell, evaluation: Any, items: int) -> None:
@@ -180,14 +179,14 @@ def test_a_stacked_group_resumes_as_it_was_with_a_diverged_cell_in_it(tmp_path: 
     resumed = launch(spec, tmp_path / "cut", workers=1, stack=1, observer=notes)
     assert set(notes.finished) == {Cell(1, 0), Cell(1, 1)}
     assert curves(resumed) == curves(whole)
-    assert {record.header.engine for record in resumed.records} == {"cells stacked"}
+    assert {record.environment.engine for record in resumed.records} == {"cells stacked"}
 
 
 def test_what_cannot_be_stacked_is_trained_alone_and_the_record_says_why(tmp_path: Path) -> None:
     spec = plan(TASK, "resnet9", "smoke", {**STEPS_50, "protocol.learning_rates": [1e-3]})
     done = launch(spec, tmp_path / "run", workers=1, stack=2)
     note = "one cell at a time: not stacked because it keeps running statistics of its batches"
-    assert {record.header.engine for record in done.records} == {note}
+    assert {record.environment.engine for record in done.records} == {note}
 
 
 class BranchesOnData(nn.Module):
@@ -224,5 +223,5 @@ def test_rescaled_gradients_are_not_stacked() -> None:
 def test_a_gpu_trains_stacked_cells_by_itself(tmp_path: Path, precision: str) -> None:
     spec = plan(TASK, "vit_normsoftmax", "smoke", {**STEPS_50, "protocol.precision": precision})
     run = launch(spec, tmp_path / "run", device="cuda")
-    assert {record.outcome.status for record in run.records} == {"completed"}
-    assert {record.header.engine for record in run.records} == {"cells stacked"}
+    assert {record.status for record in run.records} == {"completed"}
+    assert {record.environment.engine for record in run.records} == {"cells stacked"}
