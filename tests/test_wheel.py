@@ -29,6 +29,12 @@ def test_the_wheel_holds_the_cards_and_no_tests(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"multistep_bench", wheel.name.rsplit("-py3", 1)[0] + ".dist-info"}
 
 
+def test_results_stay_out_of_the_wheel(wheel: Path) -> None:
+    files = zipfile.ZipFile(wheel).infolist()
+    assert not [file.filename for file in files if file.filename.endswith((".jsonl", ".png"))]
+    assert sum(file.file_size for file in files) <= 1.5 * 2**20
+
+
 @pytest.mark.slow
 def test_the_wheel_installed_in_a_bare_environment_lists_its_tasks_from_the_root(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "bare"
