@@ -393,3 +393,13 @@ def test_the_final_loss_is_not_cut_to_the_range_of_accuracies(tmp_path: Path) ->
     assert second.high <= 9
     lone = score_run(make_run(tmp_path / "lone", {(0, 0): fall(0.3)}, task=LOSS_TASK))
     assert lone.grid.final_accuracy == Interval(1.5, 0.0, 4.0), "one run bounds nothing: the interval reaches chance"
+
+
+def test_equal_cells_have_no_interval_of_zero_width(tmp_path: Path) -> None:
+    """Three cells that jump at half the budget and end at 950 of 1000: S within 1/100, A as Wilson bounds 950/1000."""
+    grid = scored(tmp_path, one_rate([jump(0.5)] * 3)).grid
+    assert (grid.speed.low, grid.speed.high) == pytest.approx((0.49, 0.51))
+    accuracy = wilson(950, 1000)
+    assert (grid.final_accuracy.low, grid.final_accuracy.high) == pytest.approx((accuracy.low, accuracy.high))
+    assert grid.profile is not None
+    assert grid.profile.low < grid.profile.estimate < grid.profile.high

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from multistep_bench.scoring import statistics
 from multistep_bench.scoring.statistics import (
     Interval,
     boschloo,
@@ -207,3 +208,33 @@ def test_coverage() -> None:
         assert 0.90 < coverage([mean_interval(list(values)) for values in drawn], 0.35) < 0.97
     drawn = _speeds(rng, (sets, 2, 3, 10))
     assert 0.90 < coverage([difference_interval(list(a), list(b)) for a, b in drawn], 0) < 0.97
+
+
+def test_equal_replicates_are_known_to_the_resolution_of_the_measurement_alone() -> None:
+    equal = [np.full(5, 0.3), np.full(5, 0.5)]
+    assert numbers(mean_interval(equal, resolution=(0.1, 0.2))) == pytest.approx((0.4, 0.3, 0.6))
+    assert numbers(mean_interval([np.ones(12)], resolution=(0.1, 0.2))) == pytest.approx((1, 0.9, 1))
+    differing = [np.array([0.1, 0.2, 0.4]), np.full(5, 0.5)]
+    assert mean_interval(differing, resolution=(0.1, 0.2)) == mean_interval(differing)
+    assert numbers(difference_interval([np.full(3, 0.6)], [np.full(3, 0.5)], 0.01)) == pytest.approx((0.1, 0.08, 0.12))
+
+
+def test_many_replicates_are_resampled_in_pieces_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [np.random.default_rng(seed).random(60) for seed in range(2)]
+    whole = mean_interval(values), permutation_p([values[0]], [values[1] + 0.1])
+    monkeypatch.setattr(statistics, "KEPT_DRAWS", 5000)
+    pieces = mean_interval(values), permutation_p([values[0]], [values[1] + 0.1])
+    assert numbers(pieces[0]) == pytest.approx(numbers(whole[0]), abs=2e-3)
+    assert pieces[1] == pytest.approx(whole[1], abs=0.02)
+
+
+def test_proportions_of_thousands_of_runs_are_compared_by_the_z_test() -> None:
+    """(0.5 − 0.55) / √(0.525·0.475·2/1500) = −2.742, two-sided 0.0061."""
+    assert boschloo(750, 1500, 825, 1500) == pytest.approx(0.006107, abs=2e-6)
+    assert boschloo(0, 1500, 0, 1500) == 1
+
+
+@pytest.mark.parametrize(("events", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (18, 50), (999, 1000)])
+def test_wilson_as_scipy_has_it(events: int, n: int) -> None:
+    theirs = stats.binomtest(events, n).proportion_ci(0.95, method="wilson")
+    assert numbers(wilson(events, n)) == pytest.approx((events / n, theirs.low, theirs.high), abs=1e-12)

@@ -12,6 +12,7 @@ from multistep_bench.bench.paper import measure_paper
 from multistep_bench.bench.quick import measure_quick
 from multistep_bench.bench.result import Measured, Result, print_result
 from multistep_bench.bench.scaling import measure_scaling
+from multistep_bench.bench.scores import measure_scores
 from multistep_bench.errors import NotFound
 from multistep_bench.runs.machine import hardware, versions
 from multistep_bench.training.device import find_device
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[float, torch.device], Measured]] = {
     "cells": measure_cells,
     "paper": measure_paper,
     "scaling": measure_scaling,
+    "scores": measure_scores,
 }
 
 

@@ -18,6 +18,10 @@ def available_cores() -> int:
 
 def peak_memory() -> int | None:
     """Bytes that this process held at most so far; None where the system does not tell (Windows)."""
+    with contextlib.suppress(OSError, ValueError):
+        for entry in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if entry.startswith("VmHWM:"):
+                return int(entry.split()[1]) * 1024
     try:
         import resource
     except ImportError:
@@ -54,7 +58,7 @@ def hardware(device: str) -> dict[str, Any]:
 
 def _processor() -> str:
     with contextlib.suppress(OSError):
-        for entry in Path("/proc/cpuinfo").read_text().splitlines():
+        for entry in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if entry.startswith("model name"):
                 return entry.partition(":")[2].strip()
     return platform.processor() or "unknown"

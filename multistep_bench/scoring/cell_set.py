@@ -104,24 +104,37 @@ def profiles(times: Iterable[float | None], budget: int) -> np.ndarray:
     return np.clip(np.array(logs) / np.log(PROFILE_RANGE), 0, 1)
 
 
-def event_interval(strata: Strata, weights: Sequence[float] | None = None) -> Interval:
+def event_interval(strata: Strata, weights: Sequence[float] | None = None, resolution: float = 0.0) -> Interval:
     """`mean_interval` of values that are 0 without an event and at most 1 with one.
 
-    Without any event the replicates do not vary, and the bound is that of the probability of an event.
+    Without any event the replicates do not vary, and the bound is that of the probability of an event. Events that
+    all came at once are known to the `resolution`, what one step of the evaluation schedule changes.
     """
     if not any(values.any() for values in strata):
         return Interval(0.0, 0.0, wilson(0, sum(map(len, strata))).high)
-    return mean_interval(strata, weights)
+    return mean_interval(strata, weights, resolution=(resolution, resolution))
+
+
+def profile_step(step: float) -> float:
+    """How much a value of `profiles` changes at most over a step of that share of the budget, at 1/64 of it."""
+    return float(np.log1p(PROFILE_RANGE * step) / np.log(PROFILE_RANGE))
 
 
 def score_cells(
-    strata: Sequence[Sequence[CurveScore]], budget: int, *, control: bool, highest: float = 1.0
+    strata: Sequence[Sequence[CurveScore]],
+    budget: int,
+    *,
+    control: bool,
+    highest: float = 1.0,
+    step: float = 0.0,
+    items: int | None = None,
 ) -> CellSetScore:
     """The score of a set of cells.
 
     strata:  curves by learning rate; intervals treat every rate of the grid as given, its seeds as drawn.
     control: the task has no intermediate step, so there is no p and no Q.
     highest: what a final accuracy is at most; for losses that of chance, unless one is higher.
+    step:    between evaluations, as a share of the budget. items: of an evaluation, None where the curves are losses.
     """
     curves = [curve for stratum in strata for curve in stratum]
     times = [[curve.eureka for curve in stratum] for stratum in strata]
@@ -139,15 +152,26 @@ def score_cells(
         retained=retained,
         probability=None if control else wilson(k, n),
         probability_retained=None if control else wilson(retained, n),
-        speed=event_interval([speeds(stratum, budget) for stratum in times]),
-        final_accuracy=mean_interval(finals, bounds=bounds),
+        speed=event_interval([speeds(stratum, budget) for stratum in times], resolution=step),
+        final_accuracy=mean_interval(finals, bounds=bounds, resolution=_binomial_error(finals, items)),
         final_accuracy_given_eureka=float(np.mean(given)) if given else None,
-        profile=None if control else event_interval([profiles(stratum, budget) for stratum in times]),
+        profile=None
+        if control
+        else event_interval([profiles(stratum, budget) for stratum in times], resolution=profile_step(step)),
         median=survival.median(),
         restricted_mean=mean,
         restricted_mean_error=error,
         survival=_survival(survival, n),
     )
+
+
+def _binomial_error(finals: Strata, items: int | None) -> tuple[float, float]:
+    """How far Wilson's interval reaches below and above a mean final accuracy that was counted on so many items."""
+    if items is None:
+        return 0.0, 0.0
+    accuracy = float(np.mean([np.mean(stratum) for stratum in finals]))
+    interval = wilson(round(accuracy * items), items)
+    return max(0.0, accuracy - interval.low), max(0.0, interval.high - accuracy)
 
 
 def _survival(curve: KaplanMeier, n: int) -> Survival:

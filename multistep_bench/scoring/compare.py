@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from multistep_bench.cards import Protocol
 from multistep_bench.errors import RunError
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring import statistics
@@ -129,12 +130,12 @@ def compare(run_a: str | Path | Run, run_b: str | Path | Run) -> Comparison:
             f"the two runs cannot be compared: {'; '.join(differences)};"
             " train both models on the same task under the same protocol"
         )
-    budget = a.spec.protocol.budget
+    protocol = a.spec.protocol
     return Comparison(
         a=a,
         b=b,
-        grid=_compare_sets(a.cells_by_rate, b.cells_by_rate, a.grid, b.grid, budget),
-        tuned=_compare_sets([a.tuned_cells], [b.tuned_cells], a.tuned, b.tuned, budget)
+        grid=_compare_sets(a.cells_by_rate, b.cells_by_rate, a.grid, b.grid, protocol),
+        tuned=_compare_sets([a.tuned_cells], [b.tuned_cells], a.tuned, b.tuned, protocol)
         if a.tuned and b.tuned
         else None,
     )
@@ -162,9 +163,10 @@ def _compare_sets(
     cells_b: Sequence[Sequence[CellScore]],
     a: CellSetScore,
     b: CellSetScore,
-    budget: int,
+    protocol: Protocol,
 ) -> SetComparison:
     """Compares two cell sets; cells_a, cells_b: their cells by learning rate."""
+    budget, step = protocol.budget, 1 / protocol.evaluations
     times_a, times_b = _times(cells_a), _times(cells_b)
     speed_a = [speeds(stratum, budget) for stratum in times_a]
     speed_b = [speeds(stratum, budget) for stratum in times_b]
@@ -180,7 +182,7 @@ def _compare_sets(
         speed_a=a.speed.estimate,
         speed_b=b.speed.estimate,
         # Without any event the speeds do not vary, and ΔS is bounded as p_A − p_B is.
-        speed=difference_interval(speed_a, speed_b) if a.events + b.events else newcombe(*table),
+        speed=difference_interval(speed_a, speed_b, step) if a.events + b.events else newcombe(*table),
         permutation=permutation_p(speed_a, speed_b),
         logrank=logrank(_censored(times_a, budget), _censored(times_b, budget)),
         improvement=probability_of_improvement(speed_a, speed_b),

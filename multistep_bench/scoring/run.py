@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep_bench.cards import Measure
+from multistep_bench.cards import Measure, Protocol
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run, iter_records, read_spec
@@ -17,6 +17,7 @@ from multistep_bench.scoring.cell_set import (
     best_rate,
     event_interval,
     leave_one_out_rates,
+    profile_step,
     profiles,
     score_cells,
     speeds,
@@ -124,7 +125,14 @@ def _score_cells(spec: RunSpec, cells: tuple[CellScore, ...]) -> RunScore:
     chosen = leave_one_out_rates(curves, protocol.budget, measure) if protocol.seeds > 1 else ()
     tuned = [curves[rate][seed] for seed, rate in enumerate(chosen)]
     highest = 1.0 if measure == "accuracy" else spec.task.levels.chance
-    scored = partial(score_cells, budget=protocol.budget, control=control, highest=highest)
+    scored = partial(
+        score_cells,
+        budget=protocol.budget,
+        control=control,
+        highest=highest,
+        step=1 / protocol.evaluations,
+        items=protocol.evaluation_items if measure == "accuracy" else None,
+    )
     return RunScore(
         spec=spec,
         cells=cells,
@@ -137,7 +145,7 @@ def _score_cells(spec: RunSpec, cells: tuple[CellScore, ...]) -> RunScore:
             _threshold_score(
                 fraction,
                 [[cell.eureka_by_fraction[index] for cell in stratum] for stratum in strata],
-                protocol.budget,
+                protocol,
                 control=control,
             )
             for index, fraction in enumerate(ROBUSTNESS_FRACTIONS)
@@ -151,15 +159,18 @@ def _by_rate(cells: tuple[CellScore, ...]) -> list[list[CellScore]]:
 
 
 def _threshold_score(
-    fraction: float, strata: Sequence[Sequence[float | None]], budget: int, *, control: bool
+    fraction: float, strata: Sequence[Sequence[float | None]], protocol: Protocol, *, control: bool
 ) -> ThresholdScore:
     times = [time for stratum in strata for time in stratum]
     events = sum(time is not None for time in times)
+    budget, step = protocol.budget, 1 / protocol.evaluations
     return ThresholdScore(
         threshold_fraction=fraction,
         probability=None if control else wilson(events, len(times)),
-        speed=event_interval([speeds(stratum, budget) for stratum in strata]),
-        profile=None if control else event_interval([profiles(stratum, budget) for stratum in strata]),
+        speed=event_interval([speeds(stratum, budget) for stratum in strata], resolution=step),
+        profile=None
+        if control
+        else event_interval([profiles(stratum, budget) for stratum in strata], resolution=profile_step(step)),
     )
 
 

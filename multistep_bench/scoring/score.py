@@ -11,12 +11,12 @@ from multistep_bench.cards import Strict, content_sha256
 from multistep_bench.errors import RunError
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring import statistics
-from multistep_bench.scoring.cell_set import CellScore, event_interval, profiles
+from multistep_bench.scoring.cell_set import CellScore, event_interval, profile_step, profiles
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.statistics import Interval
 
 SCORE_SCHEMA = "msb.score/1"
-SCORER_VERSION = "1.0"  # rises whenever equal records could get another score
+SCORER_VERSION = "1.1"  # rises whenever equal records could get another score
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> O
     share = len(present) / len(tasks) if tasks else 0.0  # a missing task adds nothing to the sum
     grid = [[_profiles(run, stratum) for stratum in run.cells_by_rate] for run in scored]
     tuned = [[_profiles(run, run.tuned_cells)] for run in scored if run.tuned]
+    step = max((profile_step(1 / run.spec.protocol.evaluations) for run in scored), default=0.0)
     fractions = zip(*(run.robustness for run in scored), strict=True)
     return OverallScore(
         model=runs[0].spec.model.name,
@@ -120,8 +121,8 @@ def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> O
         changes=runs[0].spec.changes,
         tasks=tuple(tasks),
         missing_tasks=tuple(task for task in tasks if task not in present),
-        grid=_mean_over_tasks(grid).scaled(share) if grid else None,
-        tuned=_mean_over_tasks(tuned).scaled(share) if tuned and len(tuned) == len(scored) else None,
+        grid=_mean_over_tasks(grid, step).scaled(share) if grid else None,
+        tuned=_mean_over_tasks(tuned, step).scaled(share) if tuned and len(tuned) == len(scored) else None,
         robustness=tuple(
             share * float(np.mean([score.profile.estimate for score in scores if score.profile]))
             for scores in fractions
@@ -133,10 +134,10 @@ def _profiles(run: RunScore, cells: Iterable[CellScore]) -> np.ndarray:
     return profiles((cell.curve.eureka for cell in cells), run.spec.protocol.budget)
 
 
-def _mean_over_tasks(tasks: Sequence[Sequence[np.ndarray]]) -> Interval:
+def _mean_over_tasks(tasks: Sequence[Sequence[np.ndarray]], resolution: float) -> Interval:
     """Mean over tasks of the mean over a task's strata."""
     strata = [stratum for task in tasks for stratum in task]
-    return event_interval(strata, [1 / (len(tasks) * len(task)) for task in tasks for _ in task])
+    return event_interval(strata, [1 / (len(tasks) * len(task)) for task in tasks for _ in task], resolution)
 
 
 def _run_dict(run: RunScore) -> dict[str, Any]:

@@ -21,9 +21,13 @@ ENTRY_SEEDS = 10  # a learning rate, that an entry of the leaderboard should hav
 RANK_SEEDS = 20  # a learning rate, that a claim of rank needs
 BOOTSTRAP_FROM = 10  # replicates in the smallest stratum; below, a t interval
 ROUNDING = 1e-12  # sums of the same numbers in another order tie
+EXACT_TABLES = 500 * 500  # Boschloo's test takes seconds there and minutes beyond
+KEPT_DRAWS = 1 << 21  # numbers of a resampling that are kept for the next cell set; larger ones are drawn in pieces
 SETTINGS = {
     "confidence": CONFIDENCE,
     "proportions": "Wilson",
+    "test of proportions": "Boschloo's exact test, from 500 × 500 runs on the pooled z test, which it approaches",
+    "equal replicates": "S and Q within a step of the evaluation schedule, A as Wilson bounds one evaluation",
     "means": f"t below {BOOTSTRAP_FROM} seeds, BCa bootstrap within learning rates from there on",
     "resamples": RESAMPLES,
     "seed": RANDOM_SEED,
@@ -44,9 +48,12 @@ class Interval:
 
 @lru_cache(maxsize=4096)
 def wilson(events: int, n: int) -> Interval:
-    """Wilson's score interval of a proportion."""
-    interval = stats.binomtest(events, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(events / n, float(interval.low), float(interval.high))
+    """Wilson's score interval of a proportion, as `scipy.stats.binomtest` has it, which takes a test for it as well."""
+    p, z = events / n, float(special.ndtri(0.5 + CONFIDENCE / 2))
+    centre, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low = 0.0 if events == 0 else (centre - half) / (1 + z**2 / n)
+    high = 1.0 if events == n else (centre + half) / (1 + z**2 / n)
+    return Interval(p, low, high)
 
 
 def newcombe(events_a: int, n_a: int, events_b: int, n_b: int) -> Interval:
@@ -61,7 +68,17 @@ def newcombe(events_a: int, n_a: int, events_b: int, n_b: int) -> Interval:
 
 
 def boschloo(events_a: int, n_a: int, events_b: int, n_b: int) -> float:
-    """Two-sided p-value of Boschloo's exact test that two proportions are equal."""
+    """Two-sided p-value of Boschloo's exact test that two proportions are equal.
+
+    With more than `EXACT_TABLES` possible tables that of the pooled z test: at 300 runs a side and p near 0.5 the two
+    differ by 5 % of their value.
+    """
+    if n_a * n_b > EXACT_TABLES:
+        pooled = (events_a + events_b) / (n_a + n_b)
+        variance = pooled * (1 - pooled) * (1 / n_a + 1 / n_b)
+        if variance == 0:
+            return 1.0
+        return float(2 * special.ndtr(-abs(events_a / n_a - events_b / n_b) / sqrt(variance)))
     table = [[events_a, events_b], [n_a - events_a, n_b - events_b]]
     return float(stats.boschloo_exact(table).pvalue)
 
@@ -110,12 +127,17 @@ Strata = Sequence[np.ndarray]
 
 
 def mean_interval(
-    strata: Strata, weights: Sequence[float] | None = None, bounds: tuple[float, float] = (0.0, 1.0)
+    strata: Strata,
+    weights: Sequence[float] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    resolution: tuple[float, float] = (0.0, 0.0),
 ) -> Interval:
     """Interval of Σ wᵢ·mean(stratum i), by default the mean of the strata's means; strata are independent.
 
     strata: per stratum [replicates]. With fewer than ten replicates in the smallest, a t interval with
     Welch's degrees of freedom, otherwise a BCa bootstrap within strata; one replicate gives the bounds.
+    resolution: how far below and above the estimate the interval reaches where no stratum varies. Equal replicates
+    are no certainty: their values are known to the resolution of the measurement alone.
     """
     weights = [1 / len(strata)] * len(strata) if weights is None else weights
     # Sorted, so that the order of the replicates changes no resample and no rounding.
@@ -128,13 +150,18 @@ def mean_interval(
         low, high = _t_interval(weighted, estimate)
     else:
         low, high = _bca_interval(weighted, estimate)
+    if low == high:
+        low, high = low - resolution[0], high + resolution[1]
     return Interval(*np.clip([estimate, low, high], *bounds).tolist())
 
 
-def difference_interval(a: Strata, b: Strata) -> Interval:
-    """Interval of the difference of the strata's mean means, as `mean_interval`, of values between 0 and 1."""
+def difference_interval(a: Strata, b: Strata, resolution: float = 0.0) -> Interval:
+    """Interval of the difference of the strata's mean means, as `mean_interval`, of values between 0 and 1.
+
+    resolution: of either mean; where neither varies, the difference is known to twice as much.
+    """
     weights = [1 / len(a)] * len(a) + [-1 / len(b)] * len(b)
-    return mean_interval([*a, *b], weights, bounds=(-1.0, 1.0))
+    return mean_interval([*a, *b], weights, bounds=(-1.0, 1.0), resolution=(2 * resolution, 2 * resolution))
 
 
 def _t_interval(strata: Strata, estimate: float) -> tuple[float, float]:
@@ -154,13 +181,28 @@ def _bca_interval(strata: Strata, estimate: float) -> tuple[float, float]:
         return estimate, estimate
     acceleration = sum((deviation**3).sum() for deviation in deviations) / (6 * spread**1.5)
     # Rows of the resampling are independent, so one resampling serves every stratum if each starts elsewhere.
-    resampled = np.sort(sum(np.roll(_resampling(len(values)) @ values, 97 * i) for i, values in enumerate(strata)))
+    resampled = np.sort(sum(np.roll(_resampled_means(values), 97 * i) for i, values in enumerate(strata)))
     below = np.searchsorted(resampled, [estimate - ROUNDING, estimate + ROUNDING]).mean() / RESAMPLES  # ties half
     bias = special.ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
     shifted = bias + special.ndtri([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     ranks = special.ndtr(bias + shifted / (1 - acceleration * shifted)) * (RESAMPLES - 1)
     low, high = np.interp(ranks, np.arange(RESAMPLES), resampled)
     return low, high
+
+
+def _resampled_means(values: np.ndarray) -> np.ndarray:
+    """[RESAMPLES] mean of each resample of the values, in memory that does not grow with their number."""
+    n = len(values)
+    if RESAMPLES * n <= KEPT_DRAWS:
+        return _resampling(n) @ values
+    rng = np.random.default_rng(RANDOM_SEED)
+    return np.concatenate([values[rng.integers(n, size=(rows, n), dtype=np.int32)].mean(1) for rows in _pieces(n)])
+
+
+def _pieces(n: int) -> list[int]:
+    """How many resamples of n values to draw at a time."""
+    rows = max(1, KEPT_DRAWS // n)
+    return [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
 
 
 @lru_cache(maxsize=4)
@@ -182,7 +224,9 @@ def permutation_p(a: Strata, b: Strata) -> float:
         pooled = np.concatenate([ours, theirs])
         labels = np.r_[np.full(len(ours), 1 / len(ours)), np.full(len(theirs), -1 / len(theirs))]
         observed += float(pooled @ labels)
-        permuted += rng.permuted(np.tile(labels, (RESAMPLES, 1)), axis=1) @ np.sort(pooled)
+        values = np.sort(pooled)
+        parts = [rng.permuted(np.tile(labels, (rows, 1)), axis=1) @ values for rows in _pieces(len(labels))]
+        permuted += np.concatenate(parts)
     as_extreme = int(np.count_nonzero(np.abs(permuted) >= abs(observed) - ROUNDING))
     return (1 + as_extreme) / (1 + RESAMPLES)
 
