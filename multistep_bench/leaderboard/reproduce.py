@@ -21,6 +21,7 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE, Entry, Reproduction, RerunCell
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
+from multistep_bench.models.flops import flops_per_sample
 from multistep_bench.runs.folder import RunFolder, write_atomically
 from multistep_bench.runs.machine import versions
 from multistep_bench.runs.record import Header, Record, Run, line, read_record, record_path
@@ -109,7 +110,7 @@ def _check_model(spec: RunSpec, trusted: Collection[str], data_root: Path | None
     models.check_contract(module, task.info, batch)
     if getattr(module, "uses_steps", False):
         raise BenchError(f"model '{spec.model.name}' is given the intermediate variables; it cannot be an entry")
-    built = models.count_parameters(module), models.flops_per_sample(module, batch.inputs)
+    built = models.count_parameters(module), flops_per_sample(module, batch.inputs)
     claimed = spec.model.parameters, spec.model.flops_per_sample
     if built != claimed:
         raise BenchError(

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
@@ -103,25 +102,6 @@ def _shapes(inputs: Inputs) -> str:
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def flops_per_sample(model: nn.Module, inputs: Inputs, steps: dict[str, torch.Tensor] | None = None) -> int | None:
-    """Floating-point operations of one forward pass, two for each multiply-add of matrix products and convolutions.
-
-    Counted by `torch.utils.flop_counter` on a batch in evaluation mode; None where it counts nothing or fails.
-    steps: for a model with `uses_steps`. The model has passed `check_contract`.
-    """
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
-    training = model.training
-    model.eval()
-    try:
-        with FlopCounterMode(display=False) as counter:
-            logits(model, Batch(inputs, torch.empty(0), steps or {}))
-    except Exception:  # the counter's hooks do not suit every module; then the cost is unknown, not the model wrong
-        return None
-    finally:
-        model.train(training)
-    return counter.get_total_flops() // len(first) or None
 
 
 def code_sha256(card: BaselineCard) -> str:
