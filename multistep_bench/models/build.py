@@ -1,7 +1,6 @@
 """From what a user calls a model to an `nn.Module` that is known to keep the contract."""
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -104,17 +103,6 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def code_sha256(card: BaselineCard) -> str:
-    """SHA-256 of the source files that define a card's builder and its attention rule, if it names one."""
-    factories = [_definition(card.model)]
-    if "attention" in card.config:
-        factories.append(registry.attention_rules.get(card.config["attention"]))
-    digest = hashlib.sha256()
-    for path in sorted({_source_file(factory, card.name) for factory in factories}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _definition(model: str) -> Callable[..., Any]:
     """The function or class that defines a model: its builder, or timm's own function."""
     factory = builder(model)
@@ -123,13 +111,3 @@ def _definition(model: str) -> Callable[..., Any]:
     while isinstance(factory, functools.partial):
         factory = factory.func
     return factory
-
-
-def _source_file(factory: Callable[..., Any], name: str) -> Path:
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(factory))
-    except TypeError:  # an instance with __call__
-        path = inspect.getsourcefile(type(factory))
-    if path is None or not Path(path).is_file():
-        raise ModelError(f"the code of model '{name}' is in no file, so a record cannot name it; write it to a module")
-    return Path(path)

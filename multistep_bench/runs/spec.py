@@ -35,7 +35,7 @@ class ModelSpec(Strict):
     builder:          a registered name, "timm/NAME" or "package.module:build".
     parameters:       number of trainable parameters.
     flops_per_sample: of one forward pass (`torch.utils.flop_counter`), None where it cannot be counted.
-    code_sha256:      of the source file that defines the builder.
+    code_sha256:      of the code that the model is made of, see `multistep_bench.models.code`.
     """
 
     name: str
