@@ -12,6 +12,7 @@ from torch import nn
 from multistep_bench.batch import Inputs, TaskInfo
 from multistep_bench.errors import ModelError, NotFound
 from multistep_bench.models.attention.rule import make_attention
+from multistep_bench.models.initial import draw_weights, weight_std
 from multistep_bench.models.resnet import SMALL_IMAGE, resnet
 from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
 from multistep_bench.registry import register_model
@@ -155,6 +156,7 @@ def build(
     heads: int | None = None,
     mlp_ratio: float | None = None,
     embedder_width: int = EMBEDDER_WIDTH,
+    init_std: float | Literal["scaled"] | None = None,
 ) -> Sequence:
     """A `Sequence` for a task of tokens or episodes.
 
@@ -162,6 +164,7 @@ def build(
     positions: "learned", absolute, or "rotary". embedder_width: channels of the first stage of the ResNet-9 that
     embeds the images of an episode, with group norm, so that no image depends on the others of its batch.
     attention: a rule's name or import path; attention_options: its keyword arguments.
+    init_std: standard deviation of every weight, with biases 0, see `models.initial`; by default as `Sequence` says.
     Raises `ModelError` or `NotFound` for what does not fit the task.
     """
     changes = {"width": width, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
@@ -170,9 +173,13 @@ def build(
         raise NotFound("size of sequence", preset, SIZES, f"sizes: {', '.join(SIZES)}")
     shape = replace(SIZES[preset], **{name: value for name, value in changes.items() if value is not None})
     _check(shape, positions, embedder_width)
+    std = weight_std(init_std, shape.width, "sequence")
     embedding, tokens = _embedding(info, shape.width, embedder_width)
     rules = [make_attention(attention, **(attention_options or {})) for _ in range(shape.depth)]
-    return Sequence(info, shape, rules, embedding, tokens, causal=causal, rotary=positions == "rotary")
+    model = Sequence(info, shape, rules, embedding, tokens, causal=causal, rotary=positions == "rotary")
+    if std is not None:
+        draw_weights(model, std, model.pos_embed)
+    return model
 
 
 def _check(shape: SequenceSize, positions: str, embedder_width: int) -> None:
