@@ -1,6 +1,7 @@
 """From what a user calls a model to a module that keeps the contract."""
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,57 @@ def test_every_card_builds_what_it_says():
         assert card.leaderboard == (name != "vit_oracle")
         if card.model != "sequence":  # which reads no images
             assert not hasattr(models.build(card, TASK.info), "uses_steps") or not card.leaderboard
+
+
+@pytest.fixture
+def restored_default_dtype() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("restored_default_dtype")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        *((name, "two_step_digits-v1") for name in list_baselines() if name.startswith("vit")),
+        ("timm/vit_tiny_patch16_224", "two_step_digits-v1"),
+        ("resnet9", "two_step_digits-v1"),
+        ("gpt", "markov-v1"),
+        ("gpt_fixed_uniform", "markov-v1"),
+        ("gpt", "icl_glyphs-v1"),
+        ("bert_normsoftmax", "mlm_agreement-v1"),
+    ],
+)
+def test_another_default_dtype_of_torch_changes_no_model(name, task, dtype):
+    """Of the process, as another library may have set it."""
+    generator = mb.make_task(task)
+    info = generator.info
+    batch = generator.sample(4, split="eval", rng=torch.Generator().manual_seed(0))
+
+    def trained(default: torch.dtype, **options) -> tuple[nn.Module, torch.Tensor]:
+        torch.set_default_dtype(default)
+        torch.manual_seed(0)
+        model = mb.make_model(name, info, **options)
+        assert torch.get_default_dtype() == default
+        answer = models.logits(model, batch)
+        answer.sum().backward()
+        return model, answer
+
+    options = {"positions": "rotary"} if name == "gpt" else {}
+    (expected, answer), (model, other) = trained(torch.float32, **options), trained(dtype, **options)
+    assert torch.equal(answer, other)
+    for (key, one), (_, two) in zip(expected.state_dict().items(), model.state_dict().items(), strict=True):
+        assert one.dtype == two.dtype, key
+        assert torch.equal(one, two), key
+    for one, two in zip(expected.parameters(), model.parameters(), strict=True):
+        assert two.grad is None if one.grad is None else torch.equal(one.grad, two.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("restored_default_dtype")
+def test_the_default_dtype_is_restored_where_building_fails():
+    info = TASK.info
+    torch.set_default_dtype(torch.float64)
+    with pytest.raises(ModelError):
+        mb.make_model("vit", info, depth=0)
+    assert torch.get_default_dtype() == torch.float64

@@ -169,9 +169,9 @@ def files_of(model: str, task: Any = TASK, **config: Any) -> set[str]:
 
 
 def test_the_files_of_our_models() -> None:
-    assert files_of("vit") == {"vit", "transformer", "layout", "softmax", "dot_product"}
-    assert files_of("vit_normsoftmax") == {"vit", "transformer", "layout", "normsoftmax"}
-    assert files_of("vit_oracle") == {"oracle", "vit", "transformer", "layout", "softmax", "dot_product"}
+    assert files_of("vit") == {"vit", "initial", "transformer", "layout", "softmax", "dot_product"}
+    assert files_of("vit_normsoftmax") == {"vit", "initial", "transformer", "layout", "normsoftmax"}
+    assert files_of("vit_oracle") == {"oracle", "vit", "initial", "transformer", "layout", "softmax", "dot_product"}
     assert files_of("resnet9") == {"resnet", "layout"}
     assert files_of("timm/resnet10t") == {"external", "layout"}
     assert files_of("user_models:linear") == {"user_models"}

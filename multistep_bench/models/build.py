@@ -53,8 +53,16 @@ def make_model(name: str | Path, info: TaskInfo, **config: Any) -> nn.Module:
 
 
 def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
-    """The model of a card for a task; everything random comes from torch's global generator."""
-    return construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+    """The model of a card for a task; everything random comes from torch's global generator.
+
+    Weights are float32 whatever torch's default is, which other libraries may have changed.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+    finally:
+        torch.set_default_dtype(default)
 
 
 def logits(model: nn.Module, batch: Batch) -> torch.Tensor:

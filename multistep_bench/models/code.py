@@ -31,8 +31,7 @@ from multistep_bench.models.syntax import Source, parsed
 
 OURS = "multistep_bench.models"
 # They build, check and measure whatever model is asked for, and define a part of none.
-MACHINERY = {f"{OURS}.{name}" for name in ("attention", "attention.rule", "build", "code", "construct", "flops")}
-MACHINERY |= {OURS, f"{OURS}.syntax"}
+MACHINERY = {"attention", "attention.contract", "attention.rule", "build", "code", "construct", "flops", "syntax"}
 INSTALLED = {"site-packages", "dist-packages"}
 STANDARD = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
 
@@ -172,7 +171,7 @@ def _counts(name: str, path: Path) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(f"{OURS}.") and name not in MACHINERY
+    return name.startswith(f"{OURS}.") and name.removeprefix(f"{OURS}.") not in MACHINERY
 
 
 def _is_installed(path: Path) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 
 from multistep_bench.batch import Inputs, TaskInfo
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models.attention.rule import make_attention
+from multistep_bench.models.attention.rule import block_rules
 from multistep_bench.models.initial import draw_weights, weight_std
 from multistep_bench.models.resnet import SMALL_IMAGE, resnet
 from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
@@ -47,8 +47,8 @@ class Rotary(nn.Module):
 
     def __init__(self, tokens: int, head_dim: int) -> None:
         super().__init__()
-        frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
-        angles = torch.arange(tokens).unsqueeze(1) * frequencies  # tokens, head_dim / 2
+        frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        angles = torch.arange(tokens, dtype=torch.float32).unsqueeze(1) * frequencies  # tokens, head_dim / 2
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -109,11 +109,13 @@ class Sequence(nn.Module):
         rotary: bool,
     ) -> None:
         super().__init__()
-        self.register_buffer("mask", torch.ones(tokens, tokens).tril().bool() if causal else None, persistent=False)
+        self.register_buffer(
+            "mask", torch.ones(tokens, tokens, dtype=torch.bool).tril() if causal else None, persistent=False
+        )
         self.answers = slice(-1, None) if isinstance(info.target_space, spaces.Discrete) else ALL
         self.embedding = embedding
         rotate = Rotary(tokens, size.width // size.heads) if rotary else None
-        self.pos_embed = None if rotary else nn.Parameter(torch.randn(1, tokens, size.width))
+        self.pos_embed = None if rotary else nn.Parameter(torch.randn(1, tokens, size.width, dtype=torch.float32))
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads, rule, mlp_ratio=size.mlp_ratio, rotate=rotate) for rule in rules
         )
@@ -175,7 +177,15 @@ def build(
     _check(shape, positions, embedder_width)
     std = weight_std(init_std, shape.width, "sequence")
     embedding, tokens = _embedding(info, shape.width, embedder_width)
-    rules = [make_attention(attention, **(attention_options or {})) for _ in range(shape.depth)]
+    rules = block_rules(
+        attention,
+        attention_options,
+        depth=shape.depth,
+        heads=shape.heads,
+        tokens=tokens,
+        head_dim=shape.width // shape.heads,
+        causal=causal,
+    )
     model = Sequence(info, shape, rules, embedding, tokens, causal=causal, rotary=positions == "rotary")
     if std is not None:
         draw_weights(model, std, model.pos_embed)

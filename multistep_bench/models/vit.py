@@ -10,7 +10,7 @@ from torch import nn
 
 from multistep_bench.batch import TaskInfo
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models.attention.rule import make_attention
+from multistep_bench.models.attention.rule import block_rules
 from multistep_bench.models.initial import draw_weights, weight_std
 from multistep_bench.models.layout import image_shape, tile_side, token_regions
 from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
@@ -55,8 +55,8 @@ class ViT(nn.Module):
         patch = tile_side(info) // size.patches_per_tile
         self.register_buffer("regions", regions, persistent=False)
         self.patch_embed = PatchEmbed((height, width), patch, channels, size.width)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, size.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, regions.shape[1], size.width))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, size.width, dtype=torch.float32))
+        self.pos_embed = nn.Parameter(torch.empty(1, regions.shape[1], size.width, dtype=torch.float32))
         rates = [size.drop_path * index / max(size.depth - 1, 1) for index in range(size.depth)]
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads, rule, mlp_ratio=size.mlp_ratio, drop_path=rate)
@@ -137,10 +137,15 @@ def build(
     _check(shape, info)
     std = weight_std(init_std, shape.width, "vit")
     regions = token_regions(info, shape.patches_per_tile)
-    rules = [make_attention(attention, **(attention_options or {})) for _ in range(shape.depth)]
-    for rule in rules:
-        if hasattr(rule, "set_regions"):
-            rule.set_regions(regions)  # pyright: ignore[reportCallIssue]
+    rules = block_rules(
+        attention,
+        attention_options,
+        depth=shape.depth,
+        heads=shape.heads,
+        tokens=regions.shape[1],
+        head_dim=shape.width // shape.heads,
+        regions=regions,
+    )
     model = ViT(info, shape, rules, regions=regions)
     if std is not None:
         draw_weights(model, std, model.cls_token, model.pos_embed)
