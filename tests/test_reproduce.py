@@ -115,7 +115,9 @@ def test_agreement_is_to_the_bit_on_the_same_stack_and_by_event_and_accuracy_els
 
 def test_no_code_runs_that_was_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The builder of a synthetic entry leaves a mark when it is imported."""
-    (tmp_path / "hostile_module.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\ndef build(task): ...\n")
+    (tmp_path / "hostile_module.py").write_text(
+        f"from torch import nn\nopen({str(tmp_path / 'mark')!r}, 'w')\ndef build(task):\n    return nn.Flatten()\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     board = entries.make_board(tmp_path / "board")
     entry = entries.make_entry(board, "hostile", model="hostile_module:build")
@@ -150,7 +152,7 @@ def test_an_importable_model_is_trained_again_once_it_is_trusted(
     entry = submit([run.path], "small", URL, board=board).folder
     note = reproduce(entry, 2, "the tests", trusted=["small_model:build"])
     assert [cell.bit_equal for cell in note.cells] == [True, True]
-    (tmp_path / "small_model.py").write_text(code + "# another version\n")
+    (tmp_path / "small_model.py").write_text(code.replace("width=8", "width=16"))
     with pytest.raises(BenchError, match="here is not that of the entry"):
         reproduce(entry, 1, "the tests", trusted=["small_model:build"])
 

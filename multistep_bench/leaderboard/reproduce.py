@@ -21,6 +21,8 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE, Entry, Reproduction, RerunCell
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
+from multistep_bench.models.code import code_sha256
+from multistep_bench.models.flops import flops_per_sample
 from multistep_bench.runs.folder import RunFolder, write_atomically
 from multistep_bench.runs.machine import versions
 from multistep_bench.runs.record import Header, Record, Run, line, read_record, record_path
@@ -97,19 +99,19 @@ def _check_model(spec: RunSpec, trusted: Collection[str], data_root: Path | None
             f" read that code, then add {' '.join(f'--trust {path}' for path in foreign)}"
         )
     card = spec.model.card()
-    if models.code_sha256(card) != spec.model.code_sha256:
+    task = make_task(load_task(spec.task.id), data_root)
+    with torch.random.fork_rng(devices=[]):
+        module = models.build(card, task.info)
+    if code_sha256(module, models.builder(card.model)) != spec.model.code_sha256:
         raise BenchError(
             f"the code of model '{spec.model.name}' here is not that of the entry ({spec.model.code_sha256[:12]});"
             " install the version that its records name"
         )
-    task = make_task(load_task(spec.task.id), data_root)
-    with torch.random.fork_rng(devices=[]):
-        module = models.build(card, task.info)
     batch = task.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan")))
     models.check_contract(module, task.info, batch)
     if getattr(module, "uses_steps", False):
         raise BenchError(f"model '{spec.model.name}' is given the intermediate variables; it cannot be an entry")
-    built = models.count_parameters(module), models.flops_per_sample(module, batch.inputs)
+    built = models.count_parameters(module), flops_per_sample(module, batch.inputs)
     claimed = spec.model.parameters, spec.model.flops_per_sample
     if built != claimed:
         raise BenchError(

@@ -1,7 +1,6 @@
 """From what a user calls a model to an `nn.Module` that is known to keep the contract."""
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
@@ -55,8 +53,16 @@ def make_model(name: str | Path, info: TaskInfo, **config: Any) -> nn.Module:
 
 
 def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
-    """The model of a card for a task; everything random comes from torch's global generator."""
-    return construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+    """The model of a card for a task; everything random comes from torch's global generator.
+
+    Weights are float32 whatever torch's default is, which other libraries may have changed.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+    finally:
+        torch.set_default_dtype(default)
 
 
 def logits(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -105,36 +111,6 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def flops_per_sample(model: nn.Module, inputs: Inputs, steps: dict[str, torch.Tensor] | None = None) -> int | None:
-    """Floating-point operations of one forward pass, two for each multiply-add of matrix products and convolutions.
-
-    Counted by `torch.utils.flop_counter` on a batch in evaluation mode; None where it counts nothing or fails.
-    steps: for a model with `uses_steps`. The model has passed `check_contract`.
-    """
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
-    training = model.training
-    model.eval()
-    try:
-        with FlopCounterMode(display=False) as counter:
-            logits(model, Batch(inputs, torch.empty(0), steps or {}))
-    except Exception:  # the counter's hooks do not suit every module; then the cost is unknown, not the model wrong
-        return None
-    finally:
-        model.train(training)
-    return counter.get_total_flops() // len(first) or None
-
-
-def code_sha256(card: BaselineCard) -> str:
-    """SHA-256 of the source files that define a card's builder and its attention rule, if it names one."""
-    factories = [_definition(card.model)]
-    if "attention" in card.config:
-        factories.append(registry.attention_rules.get(card.config["attention"]))
-    digest = hashlib.sha256()
-    for path in sorted({_source_file(factory, card.name) for factory in factories}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _definition(model: str) -> Callable[..., Any]:
     """The function or class that defines a model: its builder, or timm's own function."""
     factory = builder(model)
@@ -143,13 +119,3 @@ def _definition(model: str) -> Callable[..., Any]:
     while isinstance(factory, functools.partial):
         factory = factory.func
     return factory
-
-
-def _source_file(factory: Callable[..., Any], name: str) -> Path:
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(factory))
-    except TypeError:  # an instance with __call__
-        path = inspect.getsourcefile(type(factory))
-    if path is None or not Path(path).is_file():
-        raise ModelError(f"the code of model '{name}' is in no file, so a record cannot name it; write it to a module")
-    return Path(path)

@@ -11,7 +11,8 @@ from torch import nn
 
 from multistep_bench.batch import Inputs, TaskInfo
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models.attention.rule import make_attention
+from multistep_bench.models.attention.rule import block_rules
+from multistep_bench.models.initial import draw_weights, weight_std
 from multistep_bench.models.resnet import SMALL_IMAGE, resnet
 from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
 from multistep_bench.registry import register_model
@@ -46,8 +47,8 @@ class Rotary(nn.Module):
 
     def __init__(self, tokens: int, head_dim: int) -> None:
         super().__init__()
-        frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
-        angles = torch.arange(tokens).unsqueeze(1) * frequencies  # tokens, head_dim / 2
+        frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        angles = torch.arange(tokens, dtype=torch.float32).unsqueeze(1) * frequencies  # tokens, head_dim / 2
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -108,11 +109,13 @@ class Sequence(nn.Module):
         rotary: bool,
     ) -> None:
         super().__init__()
-        self.register_buffer("mask", torch.ones(tokens, tokens).tril().bool() if causal else None, persistent=False)
+        self.register_buffer(
+            "mask", torch.ones(tokens, tokens, dtype=torch.bool).tril() if causal else None, persistent=False
+        )
         self.answers = slice(-1, None) if isinstance(info.target_space, spaces.Discrete) else ALL
         self.embedding = embedding
         rotate = Rotary(tokens, size.width // size.heads) if rotary else None
-        self.pos_embed = None if rotary else nn.Parameter(torch.randn(1, tokens, size.width))
+        self.pos_embed = None if rotary else nn.Parameter(torch.randn(1, tokens, size.width, dtype=torch.float32))
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads, rule, mlp_ratio=size.mlp_ratio, rotate=rotate) for rule in rules
         )
@@ -155,6 +158,7 @@ def build(
     heads: int | None = None,
     mlp_ratio: float | None = None,
     embedder_width: int = EMBEDDER_WIDTH,
+    init_std: float | Literal["scaled"] | None = None,
 ) -> Sequence:
     """A `Sequence` for a task of tokens or episodes.
 
@@ -162,6 +166,7 @@ def build(
     positions: "learned", absolute, or "rotary". embedder_width: channels of the first stage of the ResNet-9 that
     embeds the images of an episode, with group norm, so that no image depends on the others of its batch.
     attention: a rule's name or import path; attention_options: its keyword arguments.
+    init_std: standard deviation of every weight, with biases 0, see `models.initial`; by default as `Sequence` says.
     Raises `ModelError` or `NotFound` for what does not fit the task.
     """
     changes = {"width": width, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
@@ -170,9 +175,21 @@ def build(
         raise NotFound("size of sequence", preset, SIZES, f"sizes: {', '.join(SIZES)}")
     shape = replace(SIZES[preset], **{name: value for name, value in changes.items() if value is not None})
     _check(shape, positions, embedder_width)
+    std = weight_std(init_std, shape.width, "sequence")
     embedding, tokens = _embedding(info, shape.width, embedder_width)
-    rules = [make_attention(attention, **(attention_options or {})) for _ in range(shape.depth)]
-    return Sequence(info, shape, rules, embedding, tokens, causal=causal, rotary=positions == "rotary")
+    rules = block_rules(
+        attention,
+        attention_options,
+        depth=shape.depth,
+        heads=shape.heads,
+        tokens=tokens,
+        head_dim=shape.width // shape.heads,
+        causal=causal,
+    )
+    model = Sequence(info, shape, rules, embedding, tokens, causal=causal, rotary=positions == "rotary")
+    if std is not None:
+        draw_weights(model, std, model.pos_embed)
+    return model
 
 
 def _check(shape: SequenceSize, positions: str, embedder_width: int) -> None:

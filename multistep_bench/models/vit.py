@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.layers import PatchEmbed, trunc_normal_  # pyright: ignore[reportPrivateImportUsage]
@@ -10,7 +10,8 @@ from torch import nn
 
 from multistep_bench.batch import TaskInfo
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models.attention.rule import make_attention
+from multistep_bench.models.attention.rule import block_rules
+from multistep_bench.models.initial import draw_weights, weight_std
 from multistep_bench.models.layout import image_shape, tile_side, token_regions
 from multistep_bench.models.transformer import ALL, NORM_EPSILON, Block
 from multistep_bench.registry import register_model
@@ -33,6 +34,7 @@ SIZES = {
     "small": ViTSize(patches_per_tile=4, width=128, depth=5, heads=4),
     "paper": ViTSize(patches_per_tile=7, width=256, depth=7, heads=4, drop_path=0.1),
 }
+TIMM_STD = 0.02
 
 
 class ViT(nn.Module):
@@ -47,16 +49,14 @@ class ViT(nn.Module):
 
     regions: torch.Tensor
 
-    def __init__(
-        self, info: TaskInfo, size: ViTSize, rules: list[nn.Module], *, regions: torch.Tensor, init_std: float
-    ) -> None:
+    def __init__(self, info: TaskInfo, size: ViTSize, rules: list[nn.Module], *, regions: torch.Tensor) -> None:
         super().__init__()
         channels, height, width = image_shape(info)
         patch = tile_side(info) // size.patches_per_tile
         self.register_buffer("regions", regions, persistent=False)
         self.patch_embed = PatchEmbed((height, width), patch, channels, size.width)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, size.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, regions.shape[1], size.width))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, size.width, dtype=torch.float32))
+        self.pos_embed = nn.Parameter(torch.empty(1, regions.shape[1], size.width, dtype=torch.float32))
         rates = [size.drop_path * index / max(size.depth - 1, 1) for index in range(size.depth)]
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads, rule, mlp_ratio=size.mlp_ratio, drop_path=rate)
@@ -64,16 +64,16 @@ class ViT(nn.Module):
         )
         self.norm = nn.LayerNorm(size.width, eps=NORM_EPSILON)
         self.head = nn.Linear(size.width, info.num_classes)
-        self._initialise(init_std)
+        self._initialise()
 
-    def _initialise(self, std: float) -> None:
+    def _initialise(self) -> None:
         """As timm: linear weights and positions truncated normal; the patch projection keeps torch's default."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=std)
+                trunc_normal_(module.weight, std=TIMM_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        trunc_normal_(self.pos_embed, std=std)
+        trunc_normal_(self.pos_embed, std=TIMM_STD)
         nn.init.normal_(self.cls_token, std=1e-6)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -113,12 +113,13 @@ def build(
     heads: int | None = None,
     mlp_ratio: float | None = None,
     drop_path: float | None = None,
-    init_std: float = 0.02,
+    init_std: float | Literal["scaled"] | None = None,
 ) -> ViT:
     """A `ViT` for an image task.
 
     size: a preset of `SIZES`, by default the task's; the options named as its fields replace its values.
     attention: a rule's name or import path; attention_options: its keyword arguments.
+    init_std: standard deviation of every weight, with biases 0, see `models.initial`; by default as timm.
     Raises `ModelError` or `NotFound` for what does not fit the task.
     """
     changes = {
@@ -134,12 +135,21 @@ def build(
         raise NotFound("size of vit", preset, SIZES, f"sizes: {', '.join(SIZES)}")
     shape = replace(SIZES[preset], **{name: value for name, value in changes.items() if value is not None})
     _check(shape, info)
+    std = weight_std(init_std, shape.width, "vit")
     regions = token_regions(info, shape.patches_per_tile)
-    rules = [make_attention(attention, **(attention_options or {})) for _ in range(shape.depth)]
-    for rule in rules:
-        if hasattr(rule, "set_regions"):
-            rule.set_regions(regions)  # pyright: ignore[reportCallIssue]
-    return ViT(info, shape, rules, regions=regions, init_std=init_std)
+    rules = block_rules(
+        attention,
+        attention_options,
+        depth=shape.depth,
+        heads=shape.heads,
+        tokens=regions.shape[1],
+        head_dim=shape.width // shape.heads,
+        regions=regions,
+    )
+    model = ViT(info, shape, rules, regions=regions)
+    if std is not None:
+        draw_weights(model, std, model.cls_token, model.pos_embed)
+    return model
 
 
 def _check(shape: ViTSize, info: TaskInfo) -> None:

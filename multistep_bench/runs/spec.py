@@ -36,8 +36,8 @@ class ModelSpec(Strict):
 
     builder:          a registered name, "timm/NAME" or "package.module:build".
     parameters:       number of trainable parameters.
-    flops_per_sample: of one forward pass (`torch.utils.flop_counter`), None where it cannot be counted.
-    code_sha256:      of the code that defines the built model, see `models.code`.
+    flops_per_sample: of one forward pass, see `models.flops`, None where it cannot be counted.
+    code_sha256:      of the code that the model is made of, see `models.code`.
     """
 
     name: str

@@ -12,6 +12,8 @@ from multistep_bench.errors import CardError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.models import build as models
+from multistep_bench.models.code import code_sha256
+from multistep_bench.models.flops import flops_per_sample
 from multistep_bench.runs.spec import ModelSpec, RunSpec
 from multistep_bench.strict import changed
 
@@ -49,8 +51,8 @@ def plan(
         recipe=baseline.recipe,
         leaderboard=baseline.leaderboard and not getattr(module, "uses_steps", False),
         parameters=models.count_parameters(module),
-        flops_per_sample=models.flops_per_sample(module, batch.inputs, batch.steps),
-        code_sha256=models.code_sha256(baseline),
+        flops_per_sample=flops_per_sample(module, batch.inputs, batch.steps),
+        code_sha256=code_sha256(module, models.builder(baseline.model)),
     )
     return RunSpec(task=card, protocol_name=protocol, model=spec, changes=changes)
 

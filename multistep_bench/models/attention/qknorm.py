@@ -21,7 +21,7 @@ class QKNorm(nn.Module):
 
     def __init__(self, start: float = 10.0) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(start), dtype=torch.float32))
 
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None

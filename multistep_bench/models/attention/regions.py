@@ -19,11 +19,11 @@ class Regions(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.empty(0, 0), persistent=False)  # regions, tokens
+        self.register_buffer("weights", torch.empty(0, 0, dtype=torch.float32), persistent=False)  # regions, tokens
 
     def set_regions(self, regions: torch.Tensor) -> None:
         """regions: [regions, tokens] bool; each holds at least one token."""
-        self.weights = regions / regions.sum(-1, keepdim=True)
+        self.weights = regions.float() / regions.sum(-1, keepdim=True)
 
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None

@@ -17,5 +17,5 @@ class Uniform(nn.Module):
     ) -> torch.Tensor:
         if mask is None:
             return v.mean(-2, keepdim=True).expand_as(q)
-        weights = mask / mask.sum(-1, keepdim=True)  # B or 1, heads or 1, queries or 1, keys
+        weights = mask.float() / mask.sum(-1, keepdim=True)  # B or 1, heads or 1, queries or 1, keys
         return (weights.to(v.dtype) @ v).expand_as(q)

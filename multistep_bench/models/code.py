@@ -1,0 +1,185 @@
+"""Which code a model is made of: one hash over every source file of ours or of the user's that defines a part of it.
+
+Parts are the classes of the model's modules and their bases, the functions and objects that the modules hold, and the
+builder. Covered are the files that define them and what these files import, and so on:
+
+    of the user:         every module that lives neither in the standard library nor among installed packages;
+                         an editable installation or a plain folder is the user's
+    of multistep_bench:  modules of `multistep_bench.models`, except those that build and check any model
+    of other libraries:  nothing; where a model consists of nothing else, the file of its builder stands for it
+
+What counts is each file's syntax, see `multistep_bench.models.syntax`, and not its name or its folder: a file that is
+moved or renamed keeps the hash as long as the code that imports it reads the same. Files are read from disk.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any, NoReturn
+
+from torch import nn
+
+from multistep_bench.errors import ModelError
+from multistep_bench.models.syntax import Source, parsed
+
+OURS = "multistep_bench.models"
+# They build, check and measure whatever model is asked for, and define a part of none.
+MACHINERY = {"attention", "attention.contract", "attention.rule", "build", "code", "construct", "flops", "syntax"}
+INSTALLED = {"site-packages", "dist-packages"}
+STANDARD = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
+
+Modules = dict[Path, str]  # source file → name of the module
+
+
+def code_sha256(module: nn.Module, builder: Callable[..., Any]) -> str:
+    """SHA-256 (64 hexadecimal digits) of the code that a built model is made of; see the head of this file.
+
+    builder: what returned `module`. Raises `ModelError` where a part is defined in no source file, or in one that
+    cannot be parsed.
+    """
+    sources = {_source_file(part, name): name for part in _parts(module, builder) if (name := _module_of(part))}
+    modules = {path: name for path, name in sources.items() if _counts(name, path)}
+    if modules:
+        files = set(_with_imports(modules))
+    else:
+        files = {_source_file(part, name) for part in _definitions(builder) if (name := _module_of(part))}
+    digests = sorted(_parse(path).sha256 for path in files)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _parts(module: nn.Module, builder: Callable[..., Any]) -> set[Any]:
+    """The classes and functions that define a model."""
+    found = set(_definitions(builder))
+    for part in module.modules():
+        found.update(type(part).__mro__)
+        found.update(definition for value in _held(vars(part).values()) for definition in _definitions(value))
+    return found
+
+
+def _held(values: Iterable[Any], depth: int = 3) -> Iterator[Any]:
+    """The values that are no text and no number, and such of lists, tuples, sets and mappings among them."""
+    for value in values:
+        if isinstance(value, dict | list | tuple | set) and depth:
+            yield from _held(list(value.values() if isinstance(value, dict) else value), depth - 1)
+        if not isinstance(value, str | bytes | int | float | None):
+            yield value
+
+
+def _definitions(value: Any) -> Iterator[Any]:
+    """The function or classes behind a value: unwrapped, or of the object's type and its bases."""
+    while isinstance(value, functools.partial):
+        yield from (each for inner in (*value.args, *value.keywords.values()) for each in _definitions(inner))
+        value = value.func
+    if isinstance(value, MethodType):
+        yield from type(value.__self__).__mro__
+        value = value.__func__
+    if isinstance(value, FunctionType):
+        yield inspect.unwrap(value)
+    else:
+        yield from value.__mro__ if isinstance(value, type) else type(value).__mro__
+
+
+def _module_of(definition: Any) -> str | None:
+    """The name of a class's or function's module; None for those of Python itself."""
+    name = definition.__module__ or ""
+    if name in ("", "builtins") and (isinstance(definition, FunctionType) or "__module__" in vars(definition)):
+        _refuse(definition)  # by exec, with globals that name no module
+    top = name.partition(".")[0]
+    return None if top in sys.stdlib_module_names or top in sys.builtin_module_names else name
+
+
+def _source_file(definition: Any, name: str) -> Path:
+    """The file of a definition in the module of this name; raises `ModelError` where there is none.
+
+    For a compiled definition of an installed library any file of that library will do.
+    """
+    loaded = [getattr(sys.modules.get(each), "__file__", None) for each in (name, name.partition(".")[0])]
+    files = [Path(file).resolve() for file in loaded if file]
+    if files and not _is_ours(name) and _is_installed(files[-1]):
+        return files[0]
+    code = getattr(vars(definition).get("forward", definition), "__code__", None)
+    made_by_exec = code is not None and not Path(code.co_filename).is_file()
+    if loaded[0] is None or made_by_exec or files[0].suffix != ".py" or not files[0].is_file():
+        _refuse(definition)
+    return files[0]
+
+
+def _refuse(definition: Any) -> NoReturn:
+    raise ModelError(
+        f"the code of {definition.__qualname__} (module {definition.__module__}) is in no source file,"
+        " so a record cannot name it; write it to a module"
+    )
+
+
+def _with_imports(modules: Modules) -> Modules:
+    """The modules and those that count among what they import, directly or not."""
+    covered = dict(modules)
+    waiting = list(modules.items())
+    while waiting:
+        path, name = waiting.pop()
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        if name in ("__main__", "__mp_main__"):
+            package = getattr(sys.modules[name], "__package__", None) or ""
+        for imported, origin in _imports(_parse(path), package):
+            if origin not in covered and _counts(imported, origin):
+                covered[origin] = imported
+                waiting.append((origin, imported))
+    return covered
+
+
+def _imports(source: Source, package: str) -> Iterator[tuple[str, Path]]:
+    """Name and file of each Python module that a file imports, wherever in it the statement stands; runs nothing."""
+    for level, base, name in source.imports:
+        if level:
+            parents = package.split(".")
+            base = ".".join([*parents[: len(parents) - level + 1], *filter(None, [base])])
+        for candidate in (f"{base}.{name}", base) if name else (base,):
+            if candidate.strip(".") and (origin := _find(candidate)):
+                yield candidate, origin
+                break
+
+
+def _find(name: str) -> Path | None:
+    """The source file of a module by its full name, found without importing it."""
+    top, *rest = name.split(".")
+    if top in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # ValueError: `__main__`
+        return None
+    for depth in range(1, len(rest) + 1):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(".".join([top, *rest[:depth]]), list(spec.submodule_search_locations))
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin).resolve()
+
+
+def _counts(name: str, path: Path) -> bool:
+    if name == "multistep_bench" or name.startswith("multistep_bench."):
+        return _is_ours(name)
+    return not _is_installed(path)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(f"{OURS}.") and name.removeprefix(f"{OURS}.") not in MACHINERY
+
+
+def _is_installed(path: Path) -> bool:
+    return not INSTALLED.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in STANDARD)
+
+
+def _parse(path: Path) -> Source:
+    try:
+        return parsed(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ModelError(f"{path} is part of the model's code and cannot be read: {error}; correct the file") from error
