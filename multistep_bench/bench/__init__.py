@@ -16,6 +16,7 @@ from multistep_bench.bench.scores import measure_scores
 from multistep_bench.errors import NotFound
 from multistep_bench.runs.machine import hardware, versions
 from multistep_bench.training.device import find_device
+from multistep_bench.training.randomness import own_randomness
 
 __all__ = ["BENCHMARKS", "PerSampleTwoStep", "Result", "bench", "bench_data", "print_result"]
 
@@ -40,7 +41,7 @@ def bench(name: str, seconds: float = 2.0, device: str = "auto") -> Result:
         raise NotFound("benchmark", name, BENCHMARKS, f"one of {', '.join(BENCHMARKS)}, all")
     place = find_device(device)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    with own_randomness(place):
         measured = BENCHMARKS[name](seconds, place)
     return Result(
         **vars(measured),

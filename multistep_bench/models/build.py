@@ -68,11 +68,20 @@ def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
 def logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The model's answer to a batch: [B, K], or [B, T, K] for tokens.
 
+    The model gets inputs of its own, which it may change in place: a batch of evaluation items is shown again.
     A model with `uses_steps = True` is an upper bound: it is also given the intermediate variables.
     """
+    inputs = own_inputs(batch.inputs)
     if getattr(model, "uses_steps", False):
-        return model(batch.inputs, batch.steps)
-    return model(batch.inputs)
+        return model(inputs, dict(batch.steps))
+    return model(inputs)
+
+
+def own_inputs(inputs: Inputs) -> Inputs:
+    """A copy of a batch's inputs."""
+    if isinstance(inputs, dict):
+        return {name: tensor.clone() for name, tensor in inputs.items()}
+    return inputs.clone()
 
 
 def check_contract(model: nn.Module, info: TaskInfo, batch: Batch) -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ def peak_memory() -> int | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide a curve: of the harness (with its git commit in a checkout), torch and Python."""
+    """Versions that decide a curve: the harness (with its git commit in a checkout), torch, timm, NumPy and Python."""
     import torch
 
     found = {"multistep_bench": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    found |= {name: metadata.version(name) for name in ("timm", "numpy")}
     package = Path(__file__).resolve().parents[1]
     if (package.parent / ".git").exists():
         command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=40"]

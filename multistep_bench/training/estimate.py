@@ -14,6 +14,7 @@ from multistep_bench.runs.record import event_line
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.device import find_device
 from multistep_bench.training.plan import task_of
+from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.trainer import SingleTrainer
 
 TIMED_SECONDS = 2.0
@@ -72,7 +73,7 @@ def estimate(
     place = find_device(device)
     cells, protocol = spec.cells(), spec.protocol
     processes = min(workers or available_cores(), len(cells)) if place.type == "cpu" else 1
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    with own_randomness(place):
         threads = torch.get_num_threads()
         try:
             if place.type == "cpu":

@@ -21,6 +21,7 @@ from multistep_bench.training.checkpoint import read_checkpoint_header, set_asid
 from multistep_bench.training.device import find_device
 from multistep_bench.training.group import Group, Job, Message
 from multistep_bench.training.plan import default_folder, plan, task_of
+from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.stacked import StackedTrainer, cells_that_fit, why_not_stackable
 from multistep_bench.training.workers import train_here, train_in_processes
 
@@ -169,7 +170,7 @@ def _stack_size(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, in
     device = torch.device(job.device)
     task = task_of(job.spec, job.data_root)
     inputs = task.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan"), device)).inputs
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_randomness(device):
         reason = why_not_stackable(job.spec, build(job.spec.model.card(), task.info).to(device), inputs)
         if reason is not None:
             return replace(job, note=f"not stacked because {reason}"), 1

@@ -16,6 +16,8 @@ from multistep_bench.models.code import code_sha256
 from multistep_bench.models.flops import flops_per_sample
 from multistep_bench.runs.spec import ModelSpec, RunSpec
 from multistep_bench.strict import changed
+from multistep_bench.training.randomness import own_randomness, seed_everything
+from multistep_bench.training.rehearsal import rehearse
 
 SECTIONS = ("task", "model", "protocol")
 
@@ -30,21 +32,21 @@ def plan(
     """The specification of a run; writes nothing.
 
     changes: "task.PARAMETER", "model.OPTION" or "protocol.KEY" → value, laid over the cards.
-    Builds the model once, on the CPU, to check that it takes the task's inputs and answers with logits of
-    the right shape. Raises a `BenchError` for anything that could not be trained.
+    Builds the model on the CPU, checks that it takes the task's inputs and answers with logits of the right shape,
+    and rehearses its training. Raises a `BenchError` for anything that could not be trained.
     """
     changes = dict(changes or {})
     parts = _split(changes)
     card = _resolved_card(load_task(task), protocol, parts, data_root)
     baseline = models.resolve_model(model)
     baseline = changed(baseline, {"config": {**baseline.config, **parts["model"]}}, f"model {baseline.name}")
-    info = make_task(card, data_root).info
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive("plan"))
-        module = models.build(baseline, info)
-    batch = make_task(card, data_root).sample(2, split="eval", rng=seeds.generator(seeds.derive("plan")))
-    models.check_contract(module, info, batch)
-    spec = ModelSpec(
+    generator = make_task(card, data_root)
+    batch = generator.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan")))
+    with own_randomness(torch.device("cpu")):
+        seed_everything(seeds.derive("plan"))
+        module = models.build(baseline, generator.info)
+        models.check_contract(module, generator.info, batch)
+    model_spec = ModelSpec(
         name=baseline.name,
         builder=baseline.model,
         config=baseline.config,
@@ -54,7 +56,9 @@ def plan(
         flops_per_sample=flops_per_sample(module, batch.inputs, batch.steps),
         code_sha256=code_sha256(module, models.builder(baseline.model)),
     )
-    return RunSpec(task=card, protocol_name=protocol, model=spec, changes=changes)
+    spec = RunSpec(task=card, protocol_name=protocol, model=model_spec, changes=changes)
+    rehearse(spec, generator)
+    return spec
 
 
 def default_folder(spec: RunSpec) -> Path:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from multistep_bench.batch import IGNORED, Batch, Inputs
+from multistep_bench.models.build import own_inputs
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.data import EvaluationBatches, training_batches
 from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
@@ -42,7 +43,7 @@ class StackedTrainer(Trainer):
 
     def train_interval(self, samples: int) -> list[float]:
         protocol = self.spec.protocol
-        total = torch.zeros(len(self.cells), device=self.device)
+        total = torch.zeros(len(self.cells), dtype=torch.float32, device=self.device)
         rates = self._rates(samples)
         self.skeleton.train()
         streams = [training_batches(self.task, protocol, rng) for rng in self.rngs]
@@ -74,7 +75,7 @@ class StackedTrainer(Trainer):
     def _logits(self, inputs: Inputs) -> torch.Tensor:
         """[G, B, ..., K]"""
         with self.mixed_precision():
-            logits = vmap(self._forward, randomness="different")(self.parameters, self.buffers, inputs)
+            logits = vmap(self._forward, randomness="different")(self.parameters, self.buffers, own_inputs(inputs))
             return at_least_float32(logits)
 
     def _forward(

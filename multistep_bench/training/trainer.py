@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parameter import UninitializedParameter
 
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
@@ -17,6 +18,7 @@ from multistep_bench.runs.record import Evaluation, Metrics, Outcome, as_float32
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.data import draw_auxiliary, draw_evaluation, training_batches
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
+from multistep_bench.training.randomness import random_state, seed_everything, set_random_state
 from multistep_bench.training.rescale import rescale_gradients
 
 Build = Callable[[], nn.Module]
@@ -25,9 +27,9 @@ Build = Callable[[], nn.Module]
 class Trainer(ABC):
     """Cells from their first weights to their budget; a subclass trains and evaluates them.
 
-    build: makes an untrained model; called once a cell, right after torch's global generator is seeded with
-    the cell's "init" stream. From then on that generator is the "noise" stream (dropout, drop-path) of the
-    first cell. Callers that care about their own global stream use `torch.random.fork_rng()` around it all.
+    build: makes an untrained model; called once a cell, right after the process's random states are seeded with the
+    cell's "init" stream. From then on they are the "noise" stream (dropout, drop-path) of the first cell. Callers that
+    care about their own states use `own_randomness` around it all.
     """
 
     engine: str  # goes into the record
@@ -46,10 +48,20 @@ class Trainer(ABC):
         self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
         models = []
         for cell in cells:
-            torch.manual_seed(cell.seed(id, "init"))
-            models.append(build().to(device))
+            seed_everything(cell.seed(id, "init"))
+            models.append(self._materialized(build().to(device)))
         self.prepare(models)
-        torch.manual_seed(cells[0].seed(id, "noise"))
+        seed_everything(cells[0].seed(id, "noise"))
+
+    def _materialized(self, model: nn.Module) -> nn.Module:
+        """The model, whose lazy parameters, if any, were given their shapes by a first forward pass."""
+        if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
+            (items, *_) = self.items[0].batches
+            training = model.training
+            with torch.no_grad():
+                logits(model.eval(), next(iter(items.split(2))))
+            model.train(training)
+        return model
 
     @abstractmethod
     def prepare(self, models: list[nn.Module]) -> None:
@@ -117,12 +129,10 @@ class Trainer(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the rest of the curves depends on, as tensors and plain data; taken between evaluations."""
-        cuda = self.device.type == "cuda"
         return {
             "learned": self.learned_state(),
             "data": [rng.get_state() for rng in self.rngs],
-            "noise": torch.get_rng_state(),
-            "noise_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "noise": random_state(self.device),
             "evaluations": [[each.model_dump() for each in self.evaluations[cell]] for cell in self.cells],
         }
 
@@ -131,9 +141,7 @@ class Trainer(ABC):
         self.load_learned_state(state["learned"])
         for rng, saved in zip(self.rngs, state["data"], strict=True):
             rng.set_state(saved)
-        torch.set_rng_state(state["noise"])
-        if self.device.type == "cuda" and state["noise_cuda"] is not None:
-            torch.cuda.set_rng_state(state["noise_cuda"], self.device)
+        set_random_state(state["noise"], self.device)
         for cell, saved in zip(self.cells, state["evaluations"], strict=True):
             self.evaluations[cell] = [Evaluation.model_validate(each) for each in saved]
 
@@ -157,17 +165,18 @@ class SingleTrainer(Trainer):
 
     def train_interval(self, samples: int) -> list[float]:
         protocol = self.spec.protocol
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
         self.model.train()
         for batch in training_batches(self.task, protocol, self.rngs[0]):
             self.set_progress(samples / protocol.budget)
             set_learning_rate(self.optimizer, learning_rate(protocol, self.rate, samples))
-            total += self._step(batch)
+            total += self.train_step(batch)
             samples += protocol.batch_size
         self.set_progress(samples / protocol.budget)
         return [total.item() / protocol.steps_per_evaluation]
 
-    def _step(self, batch: Batch) -> torch.Tensor:
+    def train_step(self, batch: Batch) -> torch.Tensor:
+        """One update on a batch; its mean loss, detached."""
         smoothing = self.spec.protocol.label_smoothing
         loss = training_loss(self._logits(batch), batch.targets, smoothing)
         self.optimizer.zero_grad(set_to_none=True)
@@ -178,7 +187,7 @@ class SingleTrainer(Trainer):
         self.optimizer.step()
         return loss.detach()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what a model caches here, it uses in training
     def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
         self.model.eval()
         items = self.items[0] if name is None else self.auxiliary[0][name]
@@ -195,9 +204,11 @@ class SingleTrainer(Trainer):
             return at_least_float32(logits(self.model, batch))
 
     def learned_state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        buffers = {name: buffer for name, buffer in self.model.named_buffers() if buffer is not None}
+        return {"model": self.model.state_dict(), "buffers": buffers, "optimizer": self.optimizer.state_dict()}
 
     def load_learned_state(self, state: dict[str, Any]) -> None:
+        set_buffers(self.model, state["buffers"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -205,6 +216,19 @@ class SingleTrainer(Trainer):
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
     """Logits in a type that a loss can be summed in: mixed precision gives bfloat16."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def set_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    """Gives every buffer its value, also those that `state_dict` leaves out and those that took another shape."""
+    for name, value in buffers.items():
+        path, _, attribute = name.rpartition(".")
+        module = model.get_submodule(path)
+        old = module._buffers.get(attribute)
+        if old is not None and old.shape == value.shape and old.dtype == value.dtype:
+            old.copy_(value)
+        else:
+            place = next((tensor.device for tensor in model.parameters()), value.device)
+            module._buffers[attribute] = value.to(place)
 
 
 def progress_setter(model: nn.Module) -> Callable[[float], None]:

@@ -13,6 +13,7 @@ import torch
 from multistep_bench.runs.record import Outcome
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.group import Group, Job, Message, train
+from multistep_bench.training.randomness import own_randomness
 
 
 def train_here(job: Job, groups: list[Group], relay: Callable[[Message], None]) -> None:
@@ -22,7 +23,7 @@ def train_here(job: Job, groups: list[Group], relay: Callable[[Message], None]) 
     try:
         if device.type == "cpu":
             torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with own_randomness(device):
             for group in groups:
                 for message in train(job, group):
                     relay(message)
