@@ -1,4 +1,4 @@
-"""From what a user calls a model to an `nn.Module` that is known to keep the contract."""
+"""From what a user calls a model to an `nn.Module` that keeps the contract."""
 
 import functools
 import inspect
@@ -21,8 +21,8 @@ from multistep_bench.strict import changed
 def resolve_model(name: str | Path) -> BaselineCard:
     """The card of a model.
 
-    name: a baseline card's name or path, a registered model, "timm/NAME" or "package.module:build"; what is no
-    card gets one without configuration. Raises `NotFound` with the closest match, `CardError` for a broken card,
+    name: a baseline card's name or path, a registered model, "timm/NAME" or "package.module:build"; a model
+    without a card gets one without options. Raises `NotFound` with the closest match, `CardError` for a broken card,
     `BenchError` for a path that cannot be imported.
     """
     if is_card_path(name) or name in list_baselines():
@@ -45,7 +45,7 @@ def builder(model: str) -> Callable[..., Any]:
 def make_model(name: str | Path, info: TaskInfo, **config: Any) -> nn.Module:
     """A model for a task, untrained, its weights drawn from torch's global generator.
 
-    name: as in `resolve_model`. config: options of the builder, laid over those of the card.
+    name: as in `resolve_model`. config: options of the builder; they override those of the card.
     Raises `NotFound` or `ModelError`.
     """
     card = resolve_model(name)
@@ -66,10 +66,10 @@ def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
 
 
 def logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The model's answer to a batch: [B, K], or [B, T, K] for tokens.
+    """The model's logits for a batch: [B, K], or [B, T, K] for tokens.
 
     The model gets inputs of its own, which it may change in place: a batch of evaluation items is shown again.
-    A model with `uses_steps = True` is an upper bound: it is also given the intermediate variables.
+    A model with `uses_steps = True` is an upper bound: it also receives the intermediate variables.
     """
     inputs = own_inputs(batch.inputs)
     if getattr(model, "uses_steps", False):
@@ -105,7 +105,7 @@ def check_contract(model: nn.Module, info: TaskInfo, batch: Batch) -> None:
     if tuple(answer.shape) != wanted or not answer.is_floating_point():
         raise ModelError(
             f"{name} answers a batch of {info.id} with {answer.dtype} of shape {tuple(answer.shape)};"
-            f" logits of floating point and shape {wanted} are wanted"
+            f" floating-point logits of shape {wanted} are wanted"
         )
 
 

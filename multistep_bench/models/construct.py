@@ -13,7 +13,7 @@ from multistep_bench.errors import BenchError, ModelError
 def construct(
     factory: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any], *, what: str
 ) -> nn.Module:
-    """`factory(*arguments, **options)`; raises `ModelError` unless the options fit and a module comes out.
+    """`factory(*arguments, **options)`; raises `ModelError` unless the options fit and the factory returns a module.
 
     what: the factory as the message names it, such as "model 'vit'".
     """

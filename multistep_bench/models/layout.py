@@ -7,10 +7,10 @@ from multistep_bench.errors import ModelError
 
 
 def image_shape(info: TaskInfo) -> tuple[int, int, int]:
-    """Channels, height and width of a task's images; raises `ModelError` if it shows something else."""
+    """Channels, height and width of a task's images; raises `ModelError` for other inputs."""
     shape = info.observation_space.shape
     if info.kind != "image" or shape is None or len(shape) != 3:
-        raise ModelError(f"this model reads images, and the inputs of {info.id} are {info.observation_space}")
+        raise ModelError(f"this model reads images, but the inputs of {info.id} are {info.observation_space}")
     return shape[0], shape[1], shape[2]
 
 
@@ -20,7 +20,10 @@ def tile_side(info: TaskInfo) -> int:
     sides = {side for region in info.layout.values() for side in region[2:]} or {height}
     side = min(sides)
     if len(sides) > 1 or height % side or width % side:
-        raise ModelError(f"the layout of {info.id} is no grid of equal square tiles on its {height}×{width} images")
+        raise ModelError(
+            f"the layout of {info.id} is no grid of equal square tiles on its {height}×{width} images;"
+            " choose a task of tiles"
+        )
     return side
 
 

@@ -1,4 +1,4 @@
-"""An upper bound: a ViT that is told which tile the answer is in."""
+"""An upper bound: a ViT that is given the location of the target."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ STEP = "target_location"
 
 
 class Oracle(nn.Module):
-    """A `ViT` whose tokens attend to the tokens of one tile alone, the one that the step "target_location" numbers.
+    """A `ViT` whose tokens attend only to the tokens of one tile, the one whose number is the step "target_location".
 
-    `uses_steps` marks a model that is given the intermediate variables, and bars it from the leaderboard.
+    `uses_steps` marks a model that is given the intermediate variables, and excludes it from the leaderboard.
     """
 
     uses_steps = True
@@ -31,7 +31,7 @@ class Oracle(nn.Module):
         return self.vit.logits(images, mask=seen[:, None, None])
 
     def set_progress(self, fraction: float) -> None:
-        """Tells the attention rules the fraction of the budget that is spent."""
+        """Passes the fraction of the budget that is spent to the attention rules."""
         self.vit.set_progress(fraction)
 
     def no_weight_decay(self) -> set[str]:
@@ -43,5 +43,7 @@ class Oracle(nn.Module):
 def build(info: TaskInfo, **options: Any) -> Oracle:
     """An `Oracle` for an image task whose steps say where the target is; `options` are those of the model "vit"."""
     if STEP not in info.steps or not info.layout:
-        raise ModelError(f"model 'vit_oracle' needs a layout and the step '{STEP}', and {info.id} lacks one")
+        raise ModelError(
+            f"model 'vit_oracle' needs a layout and the step '{STEP}', which {info.id} lacks; choose another task"
+        )
     return Oracle(vit.build(info, **options))

@@ -1,4 +1,4 @@
-"""ResNets of basic blocks, with a stem that suits the size of the images."""
+"""ResNets of basic blocks, with a stem that fits the size of the images."""
 
 from collections import OrderedDict
 from collections.abc import Callable

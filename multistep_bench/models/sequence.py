@@ -40,7 +40,7 @@ ROTARY_BASE = 10_000.0
 
 
 class Rotary(nn.Module):
-    """Turns each pair of channels (i, i + head_dim/2) by the angle position · base^(−2i/head_dim) (Su et al. 2021)."""
+    """Rotates each pair of channels (i, i + head_dim/2) by position · base^(−2i/head_dim) (Su et al. 2021)."""
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -61,9 +61,9 @@ class Rotary(nn.Module):
 class Episode(nn.Module):
     """Embeds an episode as item, label, item, label, …, query item.
 
-    items:  embeds [B·(n+1), ...] as [B·(n+1), width]; what it gives is normalised to the scale of the labels.
-    centre: take the mean of the context's items off every item first. Without it images of characters, which are
-    mostly alike, are all one item to attention: nothing was learned in any setting tried.
+    items:  embeds [B·(n+1), ...] as [B·(n+1), width]; its output is normalised to the scale of the labels.
+    centre: subtract the mean of the context's items from every item first. Without it images of characters, which
+    are mostly alike, are indistinguishable to attention: nothing was learned in any setting tried.
     """
 
     def __init__(self, items: nn.Module, labels: int, width: int, *, centre: bool) -> None:
@@ -84,11 +84,11 @@ class Episode(nn.Module):
 
 
 class Sequence(nn.Module):
-    """Embedded tokens through pre-norm blocks; logits at every position, or at the last one alone.
+    """Embeds tokens, applies pre-norm blocks, and gives logits at every position or only at the last.
 
     embedding: from the inputs to [B, tokens, width]. rules: one attention rule for each block.
-    causal:    a token attends to itself and to those before it. rotary: by relative position, in place of learned
-    absolute positions. Where the task asks for one answer, the last block computes the last token alone.
+    causal:    a token attends to itself and to earlier tokens. rotary: rotary positions in place of learned absolute
+    ones. Where the task asks for one answer, the last block computes only the last token.
 
     Weights start as torch draws them: embeddings, and the positions like them, from N(0, 1), linear layers uniformly
     with standard deviation 1/√(3·inputs), which is GPT-2's 0.02 at width 768 and three times that at width 64. With
@@ -134,7 +134,7 @@ class Sequence(nn.Module):
         return logits if self.answers == ALL else logits[:, 0]
 
     def set_progress(self, fraction: float) -> None:
-        """Tells the attention rules the fraction of the budget that is spent."""
+        """Passes the fraction of the budget that is spent to the attention rules."""
         for module in self.blocks.modules():
             if hasattr(module, "set_progress"):
                 module.set_progress(fraction)  # pyright: ignore[reportCallIssue]
@@ -201,13 +201,13 @@ def _check(shape: SequenceSize, positions: str, embedder_width: int) -> None:
         raise ModelError(f"positions '{positions}' of sequence are neither 'learned' nor 'rotary'")
     if positions == "rotary" and shape.width // shape.heads % 2:
         raise ModelError(
-            f"rotary positions turn pairs of channels, and heads of {shape.width // shape.heads} have an odd number;"
+            f"rotary positions rotate pairs of channels, and heads of {shape.width // shape.heads} have an odd number;"
             " change width or heads"
         )
 
 
 def _embedding(info: TaskInfo, width: int, embedder_width: int) -> tuple[nn.Module, int]:
-    """What embeds a task's inputs, and the number of tokens that come out."""
+    """The module that embeds a task's inputs, and the number of tokens it gives."""
     space = info.observation_space
     if info.kind == "tokens" and isinstance(space, spaces.Box) and len(space.shape) == 1:
         return nn.Embedding(int(space.high.max()) + 1, width), space.shape[0]

@@ -38,11 +38,11 @@ TIMM_STD = 0.02
 
 
 class ViT(nn.Module):
-    """Patches and a class token through pre-norm blocks; logits from the class token.
+    """Applies pre-norm blocks to patches and a class token; logits from the class token.
 
     With the rule "softmax" it computes what timm's `VisionTransformer` computes (no bias on q, k, v; learned
     positions; LayerNorm eps 1e-6), has its parameters' names and is initialised as it is, except that the last
-    block, where the rule allows it, computes the class token alone: nothing else of it is read.
+    block, where the rule allows it, computes only the class token: the others are not read.
 
     rules: one attention rule for each block. regions: [regions, tokens] bool, see `token_regions`.
     """
@@ -90,7 +90,7 @@ class ViT(nn.Module):
         return self.head(self.norm(x[:, 0]))
 
     def set_progress(self, fraction: float) -> None:
-        """Tells the attention rules the fraction of the budget that is spent."""
+        """Passes the fraction of the budget that is spent to the attention rules."""
         for module in self.blocks.modules():
             if hasattr(module, "set_progress"):
                 module.set_progress(fraction)  # pyright: ignore[reportCallIssue]

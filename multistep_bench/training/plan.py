@@ -8,7 +8,7 @@ import torch
 
 from multistep_bench import seeds
 from multistep_bench.cards import TaskCard, load_task
-from multistep_bench.errors import CardError
+from multistep_bench.errors import CardError, ModelError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.models import build as models
@@ -46,6 +46,8 @@ def plan(
         seed_everything(seeds.derive("plan"))
         module = models.build(baseline, generator.info)
         models.check_contract(module, generator.info, batch)
+    if not models.count_parameters(module):
+        raise ModelError(f"model '{baseline.name}' has no parameter to train; leave requires_grad of some at True")
     model_spec = ModelSpec(
         name=baseline.name,
         builder=baseline.model,

@@ -49,8 +49,6 @@ def _one_step(spec: RunSpec, task: TaskGenerator) -> None:
     """Forward, loss, backward and an update in training mode, at the protocol's batch size where that is cheap."""
     trainer = _trainer(spec, task)
     name = type(trainer.model).__name__
-    if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
-        raise ModelError(f"{name} has no parameter that can be trained; leave requires_grad of some at True")
     size = spec.protocol.batch_size
     if spec.model.flops_per_sample:
         size = max(2, min(size, int(STEP_FLOPS / (3 * spec.model.flops_per_sample))))

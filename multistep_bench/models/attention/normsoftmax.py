@@ -1,4 +1,4 @@
-"""NormSoftmax: logits divided by their own spread."""
+"""NormSoftmax: logits divided by their standard deviation or variance."""
 
 import math
 from typing import Literal

@@ -9,7 +9,7 @@ from multistep_bench.registry import register_attention
 
 @register_attention("regions")
 class Regions(nn.Module):
-    """Head h gives every query the mean value of the tokens in region h, counted round where heads are more.
+    """Head h averages the values of region h, cycling through regions if there are more heads than regions.
 
     Queries and keys are not used and get no gradient.
     """
@@ -29,7 +29,9 @@ class Regions(nn.Module):
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         if mask is not None or not len(self.weights):
-            raise ModelError("attention rule 'regions' takes no mask, and needs a model that calls its set_regions")
+            raise ModelError(
+                "attention rule 'regions' takes no mask and needs a model that calls set_regions; use model 'vit'"
+            )
         heads = torch.arange(q.shape[1], device=q.device) % len(self.weights)
         weights = self.weights[heads].unsqueeze(1)  # heads, 1, tokens
         return (weights.to(v.dtype) @ v).expand_as(q)

@@ -1,4 +1,4 @@
-"""Sigmoid attention: every weight on its own."""
+"""Sigmoid attention: every weight is computed independently."""
 
 import math
 

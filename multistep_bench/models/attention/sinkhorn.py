@@ -8,14 +8,15 @@ from torch import nn
 from multistep_bench.errors import ModelError
 from multistep_bench.registry import register_attention
 
-HIDDEN = -1e9  # a logit whose weight is 0, finite so that a key nobody sees leaves no NaN
+HIDDEN = -1e9  # a logit whose weight is 0, finite, so that a key that no query sees gives no NaN
 
 
 @register_attention("sinkhorn")
 class Sinkhorn(nn.Module):
-    """exp(q·kᵀ/√head_dim), its rows and columns brought to the sum 1 in turn, times v (Sander et al. 2022).
+    """exp(q·kᵀ/√head_dim), its rows and columns normalised to sum 1 in turn, times v (Sander et al. 2022).
 
-    normalisations: how many, rows first and last; 1 is softmax. Keys a query does not see stay at weight 0.
+    normalisations: how many, rows first and last; 1 is softmax. Keys that a query does not see keep weight 0. Columns
+    sum over queries, so outputs depend on later queries: a causal model refuses this rule.
     """
 
     rowwise = False
