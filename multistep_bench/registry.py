@@ -1,13 +1,14 @@
 """One registry class: name → factory, for generators, sources, models and attention rules.
 
-Built-in names are known from a table, so that listing them imports nothing; the module behind a
-name is imported when the name is asked for. Others come from decorators, from entry points or
-from an import path `package.module:attribute`.
+Built-in names stand in the package that they list: its `BUILTIN` maps each name to the module that
+registers it. Listing them imports that table alone; the module is imported when its name is asked for.
+Other names come from decorators, from entry points or from an import path `package.module:attribute`.
 """
 
 import importlib
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -19,15 +20,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Registry:
     """Factories of one kind by name.
 
-    `builtin` maps each name that ships with the package to the module that registers it, and `group`
-    is the entry-point group through which other distributions add names.
+    `package` is the import path of the package with the table `BUILTIN`, and `group` is the entry-point group
+    through which other distributions add names.
     """
 
-    def __init__(self, kind: str, *, group: str, builtin: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, *, package: str, group: str) -> None:
         self.kind = kind
+        self.package = package
         self.group = group
-        self.builtin = dict(builtin)
         self._factories: dict[str, Callable[..., Any]] = {}
+
+    @cached_property
+    def builtin(self) -> Mapping[str, str]:
+        """Every name that ships with the suite, and the module that registers it.
+
+        Read when first asked for: the package stands above this module, which may not import it on loading.
+        """
+        return importlib.import_module(self.package).BUILTIN
 
     def register(self, name: str) -> Callable[[F], F]:
         """Decorator that puts a factory under `name`; raises `BenchError` if the name is taken."""
@@ -61,7 +70,7 @@ class Registry:
         return self._factories[name]
 
     def names(self) -> list[str]:
-        """All names, sorted; imports nothing."""
+        """All names, sorted; imports none of the modules behind them."""
         return sorted({*self.builtin, *self._factories, *self._entry_points()})
 
     def broken_plugins(self) -> dict[str, str]:
@@ -114,57 +123,11 @@ def import_path(path: str, *, kind: str) -> Callable[..., Any]:
     return found
 
 
-generators = Registry(
-    "generator",
-    group="multistep_bench.generators",
-    builtin={
-        "indicator": "multistep_bench.generators.indicator",
-        "same_colour": "multistep_bench.generators.same_colour",
-        "position": "multistep_bench.generators.position",
-        "colour_or_garment": "multistep_bench.generators.colour_or_garment",
-        "two_sources": "multistep_bench.generators.two_sources",
-        "n_step": "multistep_bench.generators.n_step",
-        "agreement": "multistep_bench.generators.agreement",
-        "text_mlm": "multistep_bench.generators.text_mlm",
-        "lookup": "multistep_bench.generators.lookup",
-        "markov": "multistep_bench.generators.markov",
-        "gaussian_episodes": "multistep_bench.generators.episodes_gaussian",
-        "image_episodes": "multistep_bench.generators.episodes_images",
-    },
-)
-sources = Registry(
-    "source",
-    group="multistep_bench.sources",
-    builtin={
-        "digits": "multistep_bench.sources.images",
-        "glyphs": "multistep_bench.sources.glyphs",
-        "characters": "multistep_bench.sources.characters",
-        "omniglot": "multistep_bench.sources.omniglot",
-        "omniglot_full": "multistep_bench.sources.omniglot",
-        "mnist": "multistep_bench.sources.mnist",
-        "fashion_mnist": "multistep_bench.sources.mnist",
-        "cifar10": "multistep_bench.sources.cifar10",
-        "wikitext2_small": "multistep_bench.sources.text",
-    },
-)
-models = Registry(
-    "model",
-    group="multistep_bench.models",
-    builtin={
-        "vit": "multistep_bench.models.vit",
-        "vit_oracle": "multistep_bench.models.oracle",
-        "resnet9": "multistep_bench.models.resnet",
-        "resnet18": "multistep_bench.models.resnet",
-        "sequence": "multistep_bench.models.sequence",
-    },
-)
+generators = Registry("generator", package="multistep_bench.generators", group="multistep_bench.generators")
+sources = Registry("source", package="multistep_bench.sources", group="multistep_bench.sources")
+models = Registry("model", package="multistep_bench.models", group="multistep_bench.models")
 attention_rules = Registry(
-    "attention rule",
-    group="multistep_bench.attention",
-    builtin={
-        name: f"multistep_bench.models.attention.{name}"
-        for name in ("softmax", "normsoftmax", "heat", "uniform", "regions", "qknorm", "sigmoid", "sinkhorn")
-    },
+    "attention rule", package="multistep_bench.models.attention", group="multistep_bench.attention"
 )
 
 register_generator = generators.register

@@ -10,7 +10,7 @@ from scipy import stats
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.errors import CardError
-from multistep_bench.generators.agreement import Agreement
+from multistep_bench.generators.masked.agreement import Agreement
 
 N = 20_000
 SIGNIFICANT = 1e-4

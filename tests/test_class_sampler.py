@@ -7,7 +7,7 @@ import torch
 from image_data import stream
 from sampling import four_errors
 
-from multistep_bench.generators.class_sampler import ClassSampler, uniform_classes, zipf_classes
+from multistep_bench.generators.in_context.class_sampler import ClassSampler, uniform_classes, zipf_classes
 
 N = 40_000
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from image_data import stream
 
-from multistep_bench.generators.canvas import Pool
-from multistep_bench.generators.drawings import SYMMETRIES, apply_symmetry, distinct_drawings
+from multistep_bench.generators.in_context.drawings import SYMMETRIES, apply_symmetry, distinct_drawings
+from multistep_bench.generators.tiles.canvas import Pool
 from multistep_bench.sources.images import LabelledImages
 
 CLASSES, DRAWINGS = 3, 5

@@ -14,8 +14,8 @@ from multistep_bench.batch import Batch
 from multistep_bench.cards import load_task
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import TaskGenerator
-from multistep_bench.generators.colour_or_garment import TEN_COLOURS
 from multistep_bench.generators.task import make_task
+from multistep_bench.generators.tiles.colour_or_garment import TEN_COLOURS
 from multistep_bench.sources.images import open_source
 
 N = 10_000

@@ -10,7 +10,7 @@ from image_data import stream
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.lookup import Lookup
+from multistep_bench.generators.in_context.lookup import Lookup
 
 N = 8000
 

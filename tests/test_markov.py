@@ -12,7 +12,13 @@ from image_data import stream
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.markov import SIMULATED, Markov, state_counts, transition_counts, unigram_agreement
+from multistep_bench.generators.in_context.markov import (
+    SIMULATED,
+    Markov,
+    state_counts,
+    transition_counts,
+    unigram_agreement,
+)
 
 N = 8000
 

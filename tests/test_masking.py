@@ -6,7 +6,7 @@ from scipy import stats
 
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED
-from multistep_bench.generators.masking import SELECTED, corrupt, select, targets_at
+from multistep_bench.generators.masked.masking import SELECTED, corrupt, select, targets_at
 
 N, T, V = 20_000, 12, 20
 SIGNIFICANT = 1e-4

@@ -1,7 +1,6 @@
 """The chain of comparisons: the walk recomputed from what the tiles show, and the level of every missing step."""
 
 from collections import Counter
-from itertools import product
 
 import pytest
 import torch
@@ -10,8 +9,8 @@ from image_data import image_task
 from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
-from multistep_bench.generators.n_step import NStep, expected_largest_count
 from multistep_bench.generators.task import make_task
+from multistep_bench.generators.tiles.n_step import NStep
 
 N = 10_000
 GLYPHS = {"indicator_source": "glyphs", "target_source": "glyphs", "target_classes": tuple(range(10, 20)), "tile": 7}
@@ -87,12 +86,6 @@ def test_the_levels_of_the_card_leave_every_partial_solver_below_the_threshold()
         assert levels.ceiling == task.accuracy_without(0) == 1
         assert task.accuracy_without(1) == pytest.approx(0.55)
         assert levels.threshold() > task.accuracy_without(1)
-
-
-@pytest.mark.parametrize(("draws", "classes"), [(1, 5), (2, 10), (4, 10), (4, 2), (5, 3)])
-def test_the_expected_largest_count_is_that_of_all_possible_draws(draws: int, classes: int) -> None:
-    every = [max(Counter(draw).values()) for draw in product(range(classes), repeat=draws)]
-    assert expected_largest_count(draws, classes) == pytest.approx(sum(every) / len(every))
 
 
 def test_comparisons_are_fair_and_independent_coins() -> None:

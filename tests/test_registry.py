@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from types import ModuleType
 
 import pytest
 
@@ -12,8 +13,12 @@ from multistep_bench.registry import Registry
 
 
 @pytest.fixture
-def colours() -> Registry:
-    return Registry("colour", group="multistep_bench.test_colours", builtin={"fractions": "fractions"})
+def colours(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry with one built-in name."""
+    package = ModuleType("test_colours")
+    vars(package)["BUILTIN"] = {"fractions": "fractions"}
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    return Registry("colour", package=package.__name__, group="multistep_bench.test_colours")
 
 
 def test_a_registered_factory_is_found_and_listed(colours: Registry) -> None:
@@ -85,8 +90,24 @@ def test_every_built_in_name_is_registered_by_its_module(each: Registry) -> None
         assert each.get(name).__module__ == module
 
 
-def test_importing_and_listing_load_no_torch() -> None:
-    program = "import sys, multistep_bench as mb; mb.list_tasks(); mb.list_models(); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import multistep_bench as mb; mb.list_tasks(); mb.list_models()",
+        "from multistep_bench.cli import main; main(['list'])",
+    ],
+    ids=["python", "command line"],
+)
+def test_importing_and_listing_load_no_torch(program: str) -> None:
+    ended = f"try:\n    {program}\nexcept SystemExit as end:\n    assert not end.code\n"
+    watched = f"import sys\n{ended}sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", watched], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_registry_stands_on_the_ground_floor() -> None:
+    """Loading it imports none of the packages whose names it holds."""
+    above = [each.package for each in REGISTRIES]
+    program = f"import sys, multistep_bench.registry; sys.exit(any(each in sys.modules for each in {above}))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

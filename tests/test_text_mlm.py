@@ -11,9 +11,9 @@ from image_data import DATA
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED
 from multistep_bench.errors import CardError, DataError, DataMissing
-from multistep_bench.generators import ngram
+from multistep_bench.generators.masked import ngram
+from multistep_bench.generators.masked.text_mlm import TextMLM
 from multistep_bench.generators.task import make_task
-from multistep_bench.generators.text_mlm import TextMLM
 
 N = 4000
 

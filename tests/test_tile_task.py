@@ -12,7 +12,7 @@ from torchvision.transforms import functional
 from multistep_bench.batch import Batch
 from multistep_bench.cards import list_tasks
 from multistep_bench.generators.base import Split, TaskGenerator
-from multistep_bench.generators.tile_task import TileTask
+from multistep_bench.generators.tiles.tile_task import TileTask
 from multistep_bench.sources.images import LabelledImages, open_source
 
 N = 10_000

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from multistep_bench import seeds
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import CPU, interleaved, speedup, timed
-from multistep_bench.generators.canvas import COLOUR_NOISE, RED_BLUE
 from multistep_bench.generators.task import make_task
+from multistep_bench.generators.tiles.canvas import COLOUR_NOISE, RED_BLUE
 from multistep_bench.sources.images import open_source
 
 BATCH = 512

@@ -1,0 +1,16 @@
+"""Rules that draw batches, in rooms by family."""
+
+BUILTIN = {  # name → the module that registers it
+    "indicator": "multistep_bench.generators.tiles.indicator",
+    "same_colour": "multistep_bench.generators.tiles.same_colour",
+    "position": "multistep_bench.generators.tiles.position",
+    "colour_or_garment": "multistep_bench.generators.tiles.colour_or_garment",
+    "two_sources": "multistep_bench.generators.tiles.two_sources",
+    "n_step": "multistep_bench.generators.tiles.n_step",
+    "gaussian_episodes": "multistep_bench.generators.in_context.gaussian_episodes",
+    "image_episodes": "multistep_bench.generators.in_context.image_episodes",
+    "lookup": "multistep_bench.generators.in_context.lookup",
+    "markov": "multistep_bench.generators.in_context.markov",
+    "agreement": "multistep_bench.generators.masked.agreement",
+    "text_mlm": "multistep_bench.generators.masked.text_mlm",
+}

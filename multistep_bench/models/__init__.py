@@ -1,0 +1,9 @@
+"""Models that ship with the suite, and how any other one is built."""
+
+BUILTIN = {  # name → the module that registers it
+    "vit": "multistep_bench.models.vit",
+    "vit_oracle": "multistep_bench.models.oracle",
+    "resnet9": "multistep_bench.models.resnet",
+    "resnet18": "multistep_bench.models.resnet",
+    "sequence": "multistep_bench.models.sequence",
+}

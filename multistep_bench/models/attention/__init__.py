@@ -11,3 +11,14 @@ k, v [B, heads, keys, head_dim], out like q. `mask` is boolean, True where a que
 
 Rules run under `torch.vmap`: no `.item()`, no branch on values, nothing changed in place.
 """
+
+BUILTIN = {  # name → the module that registers it
+    "softmax": "multistep_bench.models.attention.softmax",
+    "normsoftmax": "multistep_bench.models.attention.normsoftmax",
+    "heat": "multistep_bench.models.attention.heat",
+    "uniform": "multistep_bench.models.attention.uniform",
+    "regions": "multistep_bench.models.attention.regions",
+    "qknorm": "multistep_bench.models.attention.qknorm",
+    "sigmoid": "multistep_bench.models.attention.sigmoid",
+    "sinkhorn": "multistep_bench.models.attention.sinkhorn",
+}

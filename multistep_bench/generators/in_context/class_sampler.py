@@ -2,6 +2,8 @@
 
 import torch
 
+from multistep_bench.generators.sampling import uniform
+
 ZIPF_SCALE = 2**32  # the weight of the most frequent class
 
 
@@ -18,7 +20,7 @@ class ClassSampler:
         none = torch.empty(*shape, 0, dtype=torch.int64, device=rng.device)
         excluded = (none if without is None else without).sort(-1).values
         total = self.ends[-1] - self.weights[excluded].sum(-1)
-        point = torch.rand(shape, generator=rng, device=rng.device, dtype=torch.float64)
+        point = uniform(*shape, rng=rng)
         point = (point * total).long()  # shape: a point on the line of all weights but the excluded ones
         for gap in excluded.unbind(-1):  # ascending, so each gap is put back before the later ones
             weight = self.weights[gap]

@@ -1,18 +1,17 @@
 """A chain of two, three or four steps: each comparison says where the next one is looked up."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from numpy.polynomial import polynomial
 from pydantic import Field
 
 from multistep_bench.batch import Batch
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.canvas import RED_BLUE, WHITE, Grid, Tile, integers, noisy_tint
-from multistep_bench.generators.tile_task import TEN, Labels, TileParameters, TileTask
+from multistep_bench.generators.sampling import expected_largest_count, integers
+from multistep_bench.generators.tiles.canvas import RED_BLUE, WHITE, Grid, Tile, noisy_tint
+from multistep_bench.generators.tiles.tile_task import TEN, Labels, TileParameters, TileTask
 from multistep_bench.registry import register_generator
 
 
@@ -128,13 +127,3 @@ class NStep(TileTask):
             steps[f"same_{step}"] = z = same.gather(1, cell.unsqueeze(1)).squeeze(1)
             cell = 2 * cell + 1 - z
         return steps | {"target_location": cell}
-
-
-def expected_largest_count(draws: int, classes: int) -> float:
-    """How often the most frequent class comes up, on average, in `draws` uniform draws from `classes`."""
-    largest = 0.0
-    for m in range(draws):
-        at_most_m = polynomial.polypow([1 / math.factorial(i) for i in range(m + 1)], classes)
-        ways = float(at_most_m[draws]) if len(at_most_m) > draws else 0.0
-        largest += 1 - math.factorial(draws) / classes**draws * ways
-    return largest

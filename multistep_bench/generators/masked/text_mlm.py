@@ -13,8 +13,9 @@ from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.errors import DataError
 from multistep_bench.generators.base import Split, TaskGenerator
-from multistep_bench.generators.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
-from multistep_bench.generators.ngram import cross_entropies
+from multistep_bench.generators.masked.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
+from multistep_bench.generators.masked.ngram import cross_entropies
+from multistep_bench.generators.sampling import integers
 from multistep_bench.registry import register_generator
 from multistep_bench.sources.text import TextPart, open_text
 from multistep_bench.sources.vocabulary import MAX_VOCABULARY, VOCABULARIES, Vocabulary
@@ -107,7 +108,7 @@ class TextMLM(TaskGenerator):
 
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         text = self.tokens(split, rng.device)
-        start = torch.randint(len(text), (n, 1), generator=rng, device=rng.device)
+        start = integers(len(text), n, 1, rng=rng)
         place = start + torch.arange(self.parameters.length, device=rng.device)
         windows = text[place % len(text)].long()  # B, T
         selected = select(n, self.probabilities, rng)

@@ -2,73 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 
 from multistep_bench.batch import Region
-from multistep_bench.sources.images import LabelledImages
+from multistep_bench.generators.pool import Pool
 
 COLOUR_NOISE = 0.05  # standard deviation of the normal noise on a tile's tint, per tile and channel
 
 Colours = Sequence[tuple[float, float, float]]
 RED_BLUE: Colours = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 WHITE: Colours = ((1.0, 1.0, 1.0),)
-
-
-class Rows(NamedTuple):
-    """A pool's tensors on one device.
-
-    images [N, C·tile·tile] uint8, sorted by class; labels and ids [N] as in the source; for each class of the pool
-    the number of its images and its first row.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    ids: torch.Tensor
-    counts: torch.Tensor
-    first: torch.Tensor
-
-
-class Pool:
-    """The images of one split of a source that belong to `classes`, sorted so that a class is a range of rows."""
-
-    def __init__(self, split: LabelledImages, classes: Sequence[int], *, tile: int, white: int) -> None:
-        number = torch.full((int(split.labels.max()) + 1,), len(classes))
-        number[list(classes)] = torch.arange(len(classes))
-        number = number[split.labels]  # N: which of `classes`, or len(classes) for another one
-        counts = torch.bincount(number, minlength=len(classes))[: len(classes)]
-        order = torch.argsort(number, stable=True)[: counts.sum()]
-        images = resized(split.images[order], tile).flatten(1).contiguous()
-        rows = Rows(images, split.labels[order], split.ids[order], counts, counts.cumsum(0) - counts)
-        self.channels = split.images.shape[1]
-        self.white = white
-        self._on = {torch.device("cpu"): rows}
-
-    def on(self, device: torch.device) -> Rows:
-        """The pool's tensors on `device`; copied there once."""
-        if device not in self._on:
-            self._on[device] = Rows(*(tensor.to(device) for tensor in self._on[torch.device("cpu")]))
-        return self._on[device]
-
-    def draw(self, labels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        """A uniform row of each class in `labels` (any shape), which count the pool's classes from 0."""
-        rows = self.on(rng.device)
-        position = torch.rand(labels.shape, generator=rng, device=rng.device, dtype=torch.float64)
-        return rows.first[labels] + (position * rows.counts[labels]).long()
-
-
-def resized(images: torch.Tensor, tile: int) -> torch.Tensor:
-    """[N, C, h, w] uint8 → [N, C, tile, tile] uint8, bilinear with antialiasing, unchanged where the size fits."""
-    if images.shape[-2:] == (tile, tile):
-        return images
-    parts = [
-        torch.nn.functional.interpolate(part.double(), size=(tile, tile), mode="bilinear", antialias=True).round()
-        for part in images.split(4096)  # bounds the memory that double precision takes
-    ]
-    return torch.cat([part.clamp(0, 255).to(torch.uint8) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -122,11 +68,6 @@ class Grid:
         tint = tint.view(batch, self.rows, self.columns, 3).permute(0, 3, 1, 2)
         tint = tint.repeat_interleave(t, dim=3).unsqueeze(3)  # B, 3, rows, 1, columns·tile
         return (pixels * tint).view(batch, 3, self.rows * t, self.columns * t)
-
-
-def integers(high: int, *shape: int, rng: torch.Generator) -> torch.Tensor:
-    """Uniform integers 0 … high − 1, int64."""
-    return torch.randint(high, shape, generator=rng, device=rng.device)
 
 
 def noisy_tint(palette: Colours, colours: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

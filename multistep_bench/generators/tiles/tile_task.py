@@ -11,7 +11,9 @@ from pydantic import AfterValidator, Field
 from multistep_bench.batch import Batch, TaskInfo
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split, TaskGenerator
-from multistep_bench.generators.canvas import Grid, Pool, integers
+from multistep_bench.generators.pool import Pool
+from multistep_bench.generators.sampling import integers, uniform
+from multistep_bench.generators.tiles.canvas import Grid
 from multistep_bench.sources.images import open_source
 from multistep_bench.strict import Strict
 
@@ -91,7 +93,7 @@ class TileTask(TaskGenerator):
         """The batch of images [B, 3, H, W] with these answers [B], under the task's label noise."""
         noise, k = self.parameters.label_noise, self.num_classes
         if noise > 0:
-            wrong = torch.rand(len(answers), generator=rng, device=rng.device, dtype=torch.float64) < noise
+            wrong = uniform(len(answers), rng=rng) < noise
             other = (answers + 1 + integers(k - 1, len(answers), rng=rng)) % k
             answers = torch.where(wrong, other, answers)
         return Batch(inputs=images, targets=answers, steps=steps)

@@ -7,9 +7,10 @@ import torch
 
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.canvas import Colours, Tile, integers, noisy_tint
-from multistep_bench.generators.indicator import Indicator
-from multistep_bench.generators.two_step import Scene, indicator_labels
+from multistep_bench.generators.sampling import integers
+from multistep_bench.generators.tiles.canvas import Colours, Tile, noisy_tint
+from multistep_bench.generators.tiles.indicator import Indicator
+from multistep_bench.generators.tiles.two_step import Scene, indicator_labels
 from multistep_bench.registry import register_generator
 
 TEN_COLOURS = {  # red, green and blue of the CSS colour of that name, in 1/255

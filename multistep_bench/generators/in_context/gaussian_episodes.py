@@ -13,8 +13,9 @@ from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.class_sampler import uniform_classes
-from multistep_bench.generators.episodes import EpisodeTask, arranged, shuffled
+from multistep_bench.generators.in_context.class_sampler import uniform_classes
+from multistep_bench.generators.in_context.episodes import EpisodeTask, arranged
+from multistep_bench.generators.sampling import shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 

@@ -12,10 +12,11 @@ from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.canvas import Pool, integers
-from multistep_bench.generators.class_sampler import uniform_classes, zipf_classes
-from multistep_bench.generators.drawings import SYMMETRIES, apply_symmetry, distinct_drawings
-from multistep_bench.generators.episodes import EpisodeTask, arranged, shuffled
+from multistep_bench.generators.in_context.class_sampler import uniform_classes, zipf_classes
+from multistep_bench.generators.in_context.drawings import SYMMETRIES, apply_symmetry, distinct_drawings
+from multistep_bench.generators.in_context.episodes import EpisodeTask, arranged
+from multistep_bench.generators.pool import Pool
+from multistep_bench.generators.sampling import integers, shuffled, uniform
 from multistep_bench.registry import register_generator
 from multistep_bench.sources.images import open_source
 from multistep_bench.strict import Strict
@@ -150,7 +151,7 @@ class ImageEpisodes(EpisodeTask):
     def _training_labels(self, n: int, rng: torch.Generator) -> torch.Tensor:
         """The labels of n training episodes, the query's last, [n, pairs + 1]: see `ImageEpisodeParameters`."""
         ways, repeats = self.ways, self.parameters.shots - 1
-        bursty = torch.rand(n, 1, generator=rng, device=rng.device, dtype=torch.float64) < self.parameters.bursty
+        bursty = uniform(n, 1, rng=rng) < self.parameters.bursty
         chosen = self.frequencies.distinct(n, ways, rng)
         anything = self.frequencies.draw(n, self.pairs + 1, rng=rng)
         repeated = torch.cat((chosen.repeat_interleave(repeats, 1), anything[:, :ways]), 1)  # n, pairs

@@ -9,7 +9,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split, TaskGenerator
-from multistep_bench.generators.episodes import shuffled
+from multistep_bench.generators.sampling import integers, shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
@@ -84,10 +84,8 @@ class Lookup(TaskGenerator):
 
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         deepest = self.parameters.hops
-        if split == "eval":
-            hops = torch.full((n,), deepest, device=rng.device)
-        else:
-            hops = torch.randint(1, deepest + 1, (n,), generator=rng, device=rng.device)
+        deepest_only = torch.full((n,), deepest, device=rng.device)
+        hops = deepest_only if split == "eval" else 1 + integers(deepest, n, rng=rng)
         return self._chains(hops, split, rng)
 
     def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
@@ -106,7 +104,7 @@ class Lookup(TaskGenerator):
         """Whether the functions c₀ → c₁ → … → c₀ of cycles [B, N] belong to evaluation: bool [B]."""
         symbols = self.parameters.symbols
         rng = seeds.generator(seeds.derive("lookup", "split", symbols))
-        hashes = torch.randint(HASHES, (symbols, symbols), generator=rng).to(cycles.device)
+        hashes = integers(HASHES, symbols, symbols, rng=rng).to(cycles.device)
 
         def total(cycles: torch.Tensor) -> torch.Tensor:
             return hashes[cycles, cycles.roll(-1, 1)].sum(1) % HASHES  # over the edges, so whatever c₀ is

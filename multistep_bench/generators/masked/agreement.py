@@ -15,8 +15,8 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split, TaskGenerator
-from multistep_bench.generators.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
-from multistep_bench.generators.n_step import expected_largest_count
+from multistep_bench.generators.masked.masking import MASK_NAME, SELECTED, corrupt, select, targets_at
+from multistep_bench.generators.sampling import expected_largest_count, integers
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
@@ -170,9 +170,9 @@ class Agreement(TaskGenerator):
     def _sentences(self, n: int, rng: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """n sentences [n, N + 2] without a mask, and their steps."""
         p, device = self.parameters, rng.device
-        pointer = torch.randint(p.nouns, (n, 1), generator=rng, device=device)
-        classes = torch.randint(p.classes, (n, p.nouns), generator=rng, device=device)
-        members = torch.randint(p.members, (n, p.nouns + 1), generator=rng, device=device)  # nouns, verb
+        pointer = integers(p.nouns, n, 1, rng=rng)
+        classes = integers(p.classes, n, p.nouns, rng=rng)
+        members = integers(p.members, n, p.nouns + 1, rng=rng)  # nouns, verb
         asked = classes.gather(1, pointer)
         nouns = self.noun_ids.to(device)[classes, members[:, :-1]]
         verb = self.verb_ids.to(device)[asked, members[:, -1:]]

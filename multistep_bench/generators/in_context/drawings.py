@@ -2,7 +2,8 @@
 
 import torch
 
-from multistep_bench.generators.canvas import Pool
+from multistep_bench.generators.pool import Pool
+from multistep_bench.generators.sampling import uniform
 
 SYMMETRIES = 8  # of a square: rotations by multiples of 90°, each also mirrored
 
@@ -14,7 +15,7 @@ def distinct_drawings(pool: Pool, classes: torch.Tensor, available: int, rng: to
     """
     same = classes.unsqueeze(2) == classes.unsqueeze(1)  # B, m, m
     earlier = same.tril(-1).sum(2)  # B, m: items of the same class before each item
-    point = torch.rand(classes.shape, generator=rng, device=rng.device, dtype=torch.float64)
+    point = uniform(*classes.shape, rng=rng)
     number = (point * (available - earlier)).long()  # B, m: counts those images of the class that are still left
     for i in range(1, classes.shape[1]):
         taken = torch.where(same[:, i, :i], number[:, :i], available).sort(1).values

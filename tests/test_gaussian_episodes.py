@@ -8,7 +8,7 @@ from sampling import accuracy, episode, four_errors
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.episodes_gaussian import GaussianEpisodes, confusion
+from multistep_bench.generators.in_context.gaussian_episodes import GaussianEpisodes, confusion
 
 N = 4000
 SETTINGS = [{}, {"pairs": 16}, {"copies": 2}, {"labels": 32}, {"pairs": 12, "copies": 3, "labels": 7}]

@@ -6,6 +6,7 @@ Devlin et al. 2019 (BERT, section 3.1), drawn anew for every batch as in Liu et 
 import torch
 
 from multistep_bench.batch import IGNORED
+from multistep_bench.generators.sampling import integers, uniform
 
 MASK_NAME = "[MASK]"
 SELECTED = 0.15  # of all positions
@@ -15,8 +16,7 @@ SHOW_RANDOM = 0.1  # of the selected positions: these show a uniform ordinary to
 
 def select(n: int, probabilities: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Selects each position of n sentences on its own: bool [n, T] from the probabilities [T] of the positions."""
-    uniform = torch.rand(n, len(probabilities), generator=rng, device=rng.device, dtype=torch.float64)
-    return uniform < probabilities.to(rng.device)
+    return uniform(n, len(probabilities), rng=rng) < probabilities.to(rng.device)
 
 
 def corrupt(tokens: torch.Tensor, selected: torch.Tensor, vocabulary: int, rng: torch.Generator) -> torch.Tensor:
@@ -24,8 +24,8 @@ def corrupt(tokens: torch.Tensor, selected: torch.Tensor, vocabulary: int, rng: 
 
     vocabulary: the number V of ordinary tokens, 0 … V − 1, a random one being uniform among them; [MASK] is token V.
     """
-    kind = torch.rand(tokens.shape, generator=rng, device=rng.device, dtype=torch.float64)
-    random = torch.randint(vocabulary, tokens.shape, generator=rng, device=rng.device)
+    kind = uniform(*tokens.shape, rng=rng)
+    random = integers(vocabulary, *tokens.shape, rng=rng)
     shown = torch.where(kind < SHOW_MASK, vocabulary, torch.where(kind < SHOW_MASK + SHOW_RANDOM, random, tokens))
     return torch.where(selected, shown, tokens)
 

@@ -11,8 +11,9 @@ from pydantic import Field
 from multistep_bench.batch import Batch
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.canvas import Grid, Tile, integers
-from multistep_bench.generators.tile_task import TileParameters, TileTask
+from multistep_bench.generators.sampling import integers, shuffled, uniform
+from multistep_bench.generators.tiles.canvas import Grid, Tile
+from multistep_bench.generators.tiles.tile_task import TileParameters, TileTask
 from multistep_bench.strict import Strict
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right")
@@ -85,7 +86,7 @@ class TwoStep(TileTask):
         return Levels(chance=chance, shortcut=share * ceiling + (1 - share) * chance, ceiling=ceiling)
 
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
-        same = torch.rand(n, generator=rng, device=rng.device, dtype=torch.float64) < self.parameters.same_probability
+        same = uniform(n, rng=rng) < self.parameters.same_probability
         scene = self.compose(same, split, rng)
         places = dict(zip(self.roles, scene.places.unbind(1), strict=True))
         if_other, if_same = scene.asked
@@ -116,7 +117,7 @@ class FourTiles(TwoStep):
         """The cell of each role, [n, 4]."""
         fixed = torch.arange(4, device=rng.device).expand(n, 4)
         if self.parameters.arrangement == "any":
-            return torch.rand(n, 4, generator=rng, device=rng.device, dtype=torch.float64).argsort(1)
+            return shuffled(n, 4, rng)
         if self.parameters.arrangement == "rows":
             swap = integers(2, n, 2, rng=rng).repeat_interleave(2, dim=1)
             return fixed ^ swap  # the two cells of a row differ in the lowest bit

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.canvas import RED_BLUE, WHITE, Tile, integers, noisy_tint
-from multistep_bench.generators.tile_task import TEN, Groups, Labels
-from multistep_bench.generators.two_step import FourTileParameters, FourTiles, Scene, indicator_labels
+from multistep_bench.generators.sampling import integers
+from multistep_bench.generators.tiles.canvas import RED_BLUE, WHITE, Tile, noisy_tint
+from multistep_bench.generators.tiles.tile_task import TEN, Groups, Labels
+from multistep_bench.generators.tiles.two_step import FourTileParameters, FourTiles, Scene, indicator_labels
 from multistep_bench.registry import register_generator
 
 

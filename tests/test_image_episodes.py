@@ -12,7 +12,7 @@ from sampling import accuracy, episode, four_errors
 from multistep_bench.batch import Batch
 from multistep_bench.errors import CardError
 from multistep_bench.generators.base import Split
-from multistep_bench.generators.episodes_images import HELD_OUT, ImageEpisodes
+from multistep_bench.generators.in_context.image_episodes import HELD_OUT, ImageEpisodes
 from multistep_bench.registry import register_source
 from multistep_bench.sources.images import ImageSource, LabelledImages, open_source
 

@@ -9,7 +9,7 @@ import torch
 from multistep_bench.batch import Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import TaskGenerator
-from multistep_bench.generators.canvas import integers
+from multistep_bench.generators.sampling import integers, shuffled
 
 
 class EpisodeTask(TaskGenerator):
@@ -64,11 +64,6 @@ class EpisodeTask(TaskGenerator):
         steps |= {f"item_{i}_class": classes[:, i] for i in range(self.pairs)}
         inputs = {"items": items, "labels": labels[:, :-1].contiguous()}
         return Batch(inputs, labels[:, -1].contiguous(), steps)
-
-
-def shuffled(n: int, count: int, rng: torch.Generator) -> torch.Tensor:
-    """n permutations of 0 … count − 1, [n, count]."""
-    return torch.rand(n, count, generator=rng, device=rng.device, dtype=torch.float64).argsort(1)
 
 
 def arranged(n: int, ways: int, copies: int, rng: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split, TaskGenerator
+from multistep_bench.generators.sampling import integers, uniform
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
@@ -86,10 +87,11 @@ class Markov(TaskGenerator):
     def _walks(self, n: int, rng: torch.Generator) -> torch.Tensor:
         """n sequences of T + 1 states, [n, T + 1]."""
         k, length = self.parameters.states, self.parameters.tokens + 1
-        uniform = torch.rand(n, k, k, generator=rng, device=rng.device, dtype=torch.float64)
-        rows = -torch.log1p(-uniform)  # exponential, so that the shares of a row are Dirichlet(1, …, 1)
+        rows = -torch.log1p(
+            -uniform(n, k, k, rng=rng)
+        )  # exponential, so that the shares of a row are Dirichlet(1, …, 1)
         below = (rows.cumsum(2) / rows.sum(2, keepdim=True))[:, :, :-1]  # n, k, k − 1
-        moves = torch.rand(length, n, 1, generator=rng, device=rng.device, dtype=torch.float64)
+        moves = uniform(length, n, 1, rng=rng)
         every = torch.arange(n, device=rng.device)
         states = [(moves[0, :, 0] * k).long()]
         for move in moves[1:]:
@@ -136,11 +138,11 @@ def unigram_agreement(states: int, tokens: int) -> float:
     every = torch.arange(SIMULATED)
     urns = torch.ones(SIMULATED, states, states, dtype=torch.int64)  # n_ij + 1
     visits = torch.zeros(SIMULATED, states, dtype=torch.int64)
-    state = torch.randint(states, (SIMULATED,), generator=rng)
+    state = integers(states, SIMULATED, rng=rng)
     visits[every, state] += 1
     for _ in range(tokens - 1):
         below = urns[every, state].cumsum(1)  # SIMULATED, k
-        ball = torch.rand(SIMULATED, 1, generator=rng, dtype=torch.float64) * below[:, -1:]
+        ball = uniform(SIMULATED, 1, rng=rng) * below[:, -1:]
         following = (ball >= below[:, :-1]).sum(1)
         urns[every, state, following] += 1
         visits[every, following] += 1

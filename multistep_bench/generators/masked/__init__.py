@@ -1,0 +1,1 @@
+"""Masked language modelling: sentences or text of which some tokens are hidden."""
