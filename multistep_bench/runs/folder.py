@@ -195,7 +195,10 @@ class RecordWriter:
         self._file.flush()
         if isinstance(event, Outcome):
             os.fsync(self._file.fileno())
+            mine, there = os.fstat(self._file.fileno()), os.stat(self._partial)
             self._file.close()
+            if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+                raise FileExistsError(f"{self._partial} is being written by another process")
             os.replace(self._partial, self._path)
             sync_folder(self._path.parent)
 

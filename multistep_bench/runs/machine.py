@@ -31,6 +31,15 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def killed_for_memory() -> int:
+    """How many processes of this control group the system has ended for want of memory; 0 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        for entry in Path("/sys/fs/cgroup/memory.events").read_text(encoding="utf-8").splitlines():
+            if entry.startswith("oom_kill "):
+                return int(entry.split()[1])
+    return 0
+
+
 def versions() -> dict[str, str]:
     """Versions that decide a curve: the harness (with its git commit in a checkout), torch, timm, NumPy and Python."""
     import torch

@@ -15,7 +15,7 @@ from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
 from multistep_bench.runs.folder import RecordWriter, checkpoint_path
 from multistep_bench.runs.machine import hardware
-from multistep_bench.runs.record import Environment, Evaluation, Outcome
+from multistep_bench.runs.record import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import CellHeader
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
@@ -88,16 +88,22 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             elif cell == list(going)[-1] and time.monotonic() - saved >= job.checkpoint_seconds:
                 _save(trainer, checkpoint)
                 saved = time.monotonic()
-    except Exception as error:  # the model is the user's and may fail in any way
+    except (Exception, SystemExit) as error:  # the model is the user's and may fail in any way
         if os.environ.get("MULTISTEP_BENCH_DEBUG"):
             traceback.print_exc()
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        reason = printable(f"{type(error).__name__}: {error}")
         for cell, samples in going.items():
             outcome = Outcome(status="failed", reason=reason, samples=samples, seconds=0.0)
-            if cell in writers:
-                with contextlib.suppress(OSError):  # a full disk: the record stays unfinished, the reason is shown
-                    writers[cell].write(outcome)
+            with contextlib.suppress(OSError):  # a full disk: the record stays unfinished, the reason is shown
+                writer = writers.get(cell) or RecordWriter(job.folder, cell, _header(job, None, cell))
+                writer.write(outcome)
             yield Message(cell, outcome, items[cell])
+
+
+def printable(text: str) -> str:
+    """One line of bounded length in which every character shows, whatever an error says."""
+    line = " ".join(text.split())[:500]
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _trainer(job: Job, cells: Group) -> Trainer:
@@ -121,17 +127,22 @@ def _resume(trainer: Trainer, path: Path) -> None:
         set_aside(path, error)
 
 
-def _header(job: Job, trainer: Trainer, cell: Cell) -> CellHeader:
-    place = trainer.cells.index(cell)
+def _header(job: Job, trainer: Trainer | None, cell: Cell) -> CellHeader:
+    """trainer: None where none could be made, so that no items were drawn either."""
+    engine, items, auxiliary = "no training", EvaluationSet(items=job.spec.protocol.evaluation_items, sha256=""), {}
+    if trainer is not None:
+        place = trainer.cells.index(cell)
+        engine, items = trainer.engine, trainer.items[place].description
+        auxiliary = {name: its.description for name, its in trainer.auxiliary[place].items()}
     return CellHeader(
         identity=job.spec.identity(),
         cell=(cell.rate_index, cell.seed_index),
         environment=Environment(
-            engine=f"{trainer.engine}: {job.note}" if job.note else trainer.engine,
+            engine=f"{engine}: {job.note}" if job.note else engine,
             versions=job.versions,
             hardware=hardware(job.device),
         ),
-        evaluation=trainer.items[place].description,
-        auxiliary={name: its.description for name, its in trainer.auxiliary[place].items()},
+        evaluation=items,
+        auxiliary=auxiliary,
         attempts=job.attempts.get(cell, 0) + 1,
     )

@@ -1,7 +1,9 @@
 """Runs the unfinished cells of a specification: processes on a CPU, stacked groups on a GPU."""
 
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack
@@ -116,7 +118,7 @@ def launch(
         raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
     folder = Path(out) if out is not None else default_folder(spec)
     observer = observer or NullObserver()
-    with RunFolder(folder, spec) as held:
+    with _the_only_run(), RunFolder(folder, spec) as held:
         finished = held.finished()
         root = str(data_root) if data_root else None
         job = Job(
@@ -141,6 +143,23 @@ def launch(
         finally:
             observer.close()
         return held.pack()
+
+
+_TRAINING = threading.Lock()
+
+
+@contextmanager
+def _the_only_run() -> Iterator[None]:
+    """A process trains one run at a time: its random states are one, and another thread would draw from them."""
+    if not _TRAINING.acquire(blocking=False):
+        raise RunError(
+            "another run trains in this process, and both would draw from its random states;"
+            " run them in turn, or each in a process of its own"
+        )
+    try:
+        yield
+    finally:
+        _TRAINING.release()
 
 
 def _grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | None) -> tuple[Job, list[Group]]:

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
+from multistep_bench.runs.machine import killed_for_memory
 from multistep_bench.runs.record import Outcome
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.group import Group, Job, Message, train
@@ -62,6 +63,7 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.finished = job.finished
+        self.killed_before = killed_for_memory()
         self.cells: set[Cell] = set()
         self.alive = True
 
@@ -83,7 +85,7 @@ class _Worker:
     def _post_mortem(self) -> list[Message]:
         self.process.join()
         self.alive = False
-        reason = f"its process died with exit code {self.process.exitcode} (out of memory?)"
+        reason = _how_it_ended(self.process.exitcode, killed_for_memory() > self.killed_before)
         outcome = Outcome(status="failed", reason=reason, samples=0, seconds=0.0)
         lost, self.cells = sorted(self.cells), set()
         return [Message(cell, outcome, 0) for cell in lost]
@@ -92,6 +94,18 @@ class _Worker:
         self.connection.close()
         self.process.terminate()
         self.process.join()
+
+
+def _how_it_ended(code: int | None, for_memory: bool) -> str:
+    """What the system says of a process that is gone."""
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:  # no signal of this system
+            name = f"signal {-code}"
+        memory = ", for the system had run out of memory" if for_memory else ""
+        return f"its process was ended by {name} in the middle of the cell{memory}"
+    return f"its process ended with exit code {code} in the middle of the cell"
 
 
 def _replaced(workers: list[_Worker], dead: _Worker, job: Job) -> _Worker:
