@@ -20,7 +20,7 @@ from multistep_bench.training.trainer import SingleTrainer, training_loss
 
 CPU = torch.device("cpu")
 FIRST, SECOND = Cell(0, 0), Cell(0, 1)
-STEP_FLOPS = 2e11  # a step of more is rehearsed with fewer samples: about two seconds of one core
+STEP_FLOPS = 1e11  # a step of more is rehearsed with fewer samples: about a second or two of one core
 INTERRUPTED_SAMPLES = 16  # of each batch of the interrupted steps
 STEPS = 3  # before the interruption, and after it
 
@@ -49,9 +49,7 @@ def _one_step(spec: RunSpec, task: TaskGenerator) -> None:
     """Forward, loss, backward and an update in training mode, at the protocol's batch size where that is cheap."""
     trainer = _trainer(spec, task)
     name = type(trainer.model).__name__
-    size = spec.protocol.batch_size
-    if spec.model.flops_per_sample:
-        size = max(2, min(size, int(STEP_FLOPS / (3 * spec.model.flops_per_sample))))
+    size = _affordable(spec, spec.protocol.batch_size, STEP_FLOPS)
     batch = task.sample(size, split="train", rng=trainer.rngs[0])
     trainer.model.train()
     names = {each for each, _ in trainer.model.named_parameters()}
@@ -80,6 +78,12 @@ def _one_step(spec: RunSpec, task: TaskGenerator) -> None:
             f"{name} makes parameters while it trains ({', '.join(sorted(late)[:3])}), which no optimiser knows;"
             " make them in __init__"
         )
+
+
+def _affordable(spec: RunSpec, samples: int, flops: float) -> int:
+    """As many of the samples as train with so many operations, at least two."""
+    each = 3 * (spec.model.flops_per_sample or 0)
+    return samples if each * samples <= flops else max(2, int(flops / each))
 
 
 def _check_answer(answer: Any, batch: Batch, task: TaskGenerator, name: str) -> None:
@@ -132,7 +136,7 @@ def _steps(trainer: SingleTrainer) -> list[torch.Tensor]:
     """The losses of a few steps, and the logits of evaluation afterwards."""
     trainer.model.train()
     losses = []
-    size = min(INTERRUPTED_SAMPLES, trainer.spec.protocol.batch_size)
+    size = _affordable(trainer.spec, min(INTERRUPTED_SAMPLES, trainer.spec.protocol.batch_size), STEP_FLOPS / 10)
     for _ in range(STEPS):
         losses.append(trainer.train_step(trainer.task.sample(size, split="train", rng=trainer.rngs[0])))
     trainer.model.eval()
