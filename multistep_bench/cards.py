@@ -5,6 +5,7 @@ protocols a model may be trained under. A baseline card names a model, its confi
 Every problem of a card is reported at once, with the file and the key.
 """
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +21,10 @@ DEFAULT_TASK = "two_step_digits-v1"
 DEFAULT_PROTOCOL = "quick"
 
 
-Rate = Annotated[float, Field(gt=0)]
+# Bounds far beyond any use, so that every card is priced or refused at once, whoever wrote it.
+MANY = 10**12  # samples, steps
+TINY = 1e-6  # an accuracy that no number of items could tell from none
+Rate = Annotated[float, Field(gt=0, le=1e6)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Measure = Literal["accuracy", "loss"]
 
@@ -41,20 +45,20 @@ class Protocol(Strict):
     size:              the preset of model size, where it differs from the card's.
     """
 
-    budget: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    evaluations: int = Field(ge=100)
-    evaluation_items: int = Field(gt=0)
-    seeds: int = Field(gt=0)
-    learning_rates: tuple[Rate, ...] = Field(min_length=1, strict=False)
+    budget: int = Field(gt=0, le=MANY)
+    batch_size: int = Field(gt=0, le=10**6)
+    evaluations: int = Field(ge=100, le=10**6)
+    evaluation_items: int = Field(gt=0, le=10**7)
+    seeds: int = Field(gt=0, le=10**5)
+    learning_rates: tuple[Rate, ...] = Field(min_length=1, max_length=1000, strict=False)
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), strict=False)
-    weight_decay: float = Field(default=0.05, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0, le=1e6)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     warmup: float = Field(default=0.0, ge=0, lt=1)
     warmup_rate: Rate = 1e-6
     schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
     final_rate: Rate = 1e-6
-    schedule_period: int = Field(default=0, ge=0)
+    schedule_period: int = Field(default=0, ge=0, le=MANY)
     precision: Literal["float32", "bfloat16"] = "float32"
     size: str | None = None
 
@@ -97,9 +101,9 @@ class Levels(Strict):
     chance ≥ shortcut > ceiling.
     """
 
-    chance: float = Field(ge=0, allow_inf_nan=False)
-    shortcut: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    ceiling: float = Field(ge=0, allow_inf_nan=False)
+    chance: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    shortcut: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)
+    ceiling: float = Field(ge=0, le=1e6, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Levels":
@@ -127,8 +131,8 @@ class Levels(Strict):
 class Scoring(Strict):
     """λ and m of the Eureka-moment: m evaluations in a row at or beyond the threshold."""
 
-    threshold_fraction: float = Field(default=0.5, gt=0, le=1)
-    confirmations: int = Field(default=3, ge=1)
+    threshold_fraction: float = Field(default=0.5, ge=0.01, le=1)
+    confirmations: int = Field(default=3, ge=1, le=100)
 
 
 class TaskCard(Strict):
@@ -160,8 +164,8 @@ class TaskCard(Strict):
             return self  # its noise depends on the model, so no number follows from the levels
         floor = self.levels.floor
         margin = self.levels.threshold(self.scoring.threshold_fraction) - floor
-        needed = 36 * floor * (1 - floor) / margin**2
         for name, protocol in self.protocols.items():
+            needed = 36 * floor * (1 - floor) / margin**2 if margin > TINY else math.inf
             if protocol.evaluation_items < needed:
                 raise ValueError(
                     f"protocols.{name}.evaluation_items {protocol.evaluation_items} is below {needed:.0f}:"

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,11 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import ENTRY_FILE, EntryFile, make_entry_file
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.submission import submit
-from multistep_bench.runs.record import (
-    SPEC_FILE,
-    CellReference,
-    Evaluation,
-    EvaluationSet,
-    Header,
-    Outcome,
-    TaskReference,
-    line,
-    record_path,
-)
+from multistep_bench.runs.record import Curve, Environment, Evaluation, EvaluationSet, Outcome, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
+from multistep_bench.runs.store import RUN_FILE, Run, read_run
 from multistep_bench.scoring.score import score
-from multistep_bench.training.trainer import draw_evaluation
+from multistep_bench.training.data import draw_evaluation
 
 TASK = "two_step_digits-v1"
 URL = "https://example.org/model"
@@ -78,26 +70,27 @@ def make_spec(
 
 
 def make_run(
-    folder: Path, *, noise: int = 0, leap: float | None = 0.4, spec: RunSpec | None = None, **keys: Any
+    folder: Path, *, noise: int = 0, jump: float | None = 0.4, spec: RunSpec | None = None, **keys: Any
 ) -> Path:
-    """A complete run folder; `leap` is where in the budget every second cell leaps, None for never."""
+    """A complete run folder; `jump` is where in the budget every second cell jumps, None for never."""
     spec = spec or make_spec(**keys)
-    (folder / "cells").mkdir(parents=True)
-    (folder / SPEC_FILE).write_text(line(spec))
-    for number, cell in enumerate(spec.cells()):
-        rng = np.random.default_rng([noise, number])
-        write_record(folder, spec, cell, curve(spec, rng, leap if number % 2 == 0 else None))
+    records = [
+        make_record(spec, cell, curve(spec, np.random.default_rng([noise, number]), jump if number % 2 == 0 else None))
+        for number, cell in enumerate(spec.cells())
+    ]
+    folder.mkdir(parents=True)
+    (folder / RUN_FILE).write_bytes(Run(folder, spec, records).packed)
     return folder
 
 
-def curve(spec: RunSpec, rng: np.random.Generator, leap: float | None) -> list[Evaluation]:
-    """Evaluations of a model that rests on the shortcut and, perhaps, leaps."""
+def curve(spec: RunSpec, rng: np.random.Generator, jump: float | None) -> list[Evaluation]:
+    """Evaluations of a model that rests on the shortcut and, perhaps, jumps."""
     protocol, levels = spec.protocol, spec.task.levels
     items = protocol.evaluation_items
     share = np.linspace(0, 1, protocol.evaluations + 1)
     accuracy = levels.chance + (levels.floor - levels.chance) * np.minimum(share / 0.08, 1)
-    if leap is not None:
-        accuracy = accuracy + (0.97 - levels.floor) / (1 + np.exp(-(share - leap) / 0.01))
+    if jump is not None:
+        accuracy = accuracy + (0.97 - levels.floor) / (1 + np.exp(-(share - jump) / 0.01))
     counts = rng.binomial(items, np.clip(accuracy, 0, 1))
     losses = (1 - counts / items) * 1.2 + 0.05 + 0.02 * rng.random(len(counts))
     return [
@@ -112,32 +105,20 @@ def curve(spec: RunSpec, rng: np.random.Generator, leap: float | None) -> list[E
     ]
 
 
-def write_record(folder: Path, spec: RunSpec, cell: Cell, evaluations: list[Evaluation], **header: Any) -> Path:
-    """The record of a completed cell; `header` replaces keys of its first line."""
-    first = Header(
-        **{
-            "spec_sha256": spec.sha256(),
-            "task": TaskReference(id=spec.task.id, sha256=spec.task.sha256(), protocol=spec.protocol_name),
-            "protocol": spec.protocol,
-            "model": spec.model,
-            "cell": CellReference(
-                rate_index=cell.rate_index,
-                learning_rate=spec.learning_rate(cell),
-                seed_index=cell.seed_index,
-                seed=cell.seed(spec.task.id, "init"),
-            ),
-            "evaluation": evaluation_set(spec.task.id, spec.protocol_name, cell),
-            "engine": "made by the tests",
-            "versions": {"multistep_bench": "0"},
-            "hardware": {"device": "cpu"},
-            "attempts": 1,
-            **header,
-        }
-    )
+ENVIRONMENT = Environment(
+    engine="one cell at a time",
+    versions={"multistep_bench": "0.1.0", "torch": "2.14.1", "python": "3.11.7"},
+    hardware={"device": "cpu", "machine": "made by the tests"},
+)
+
+
+def make_record(spec: RunSpec, cell: Cell, evaluations: list[Evaluation], **keys: Any) -> Record:
+    """The record of a completed cell; `keys` replace fields of it."""
     outcome = Outcome(status="completed", samples=evaluations[-1].samples, seconds=evaluations[-1].seconds)
-    path = record_path(folder, cell)
-    path.write_text("".join(map(line, [first, *evaluations, outcome])))
-    return path
+    items = evaluation_set(spec.task.id, spec.protocol_name, cell)
+    if spec.protocol.evaluation_items > items.items:
+        items = EvaluationSet(items=spec.protocol.evaluation_items, sha256=items.sha256)
+    return replace(Record.of_events(cell, ENVIRONMENT, 1, (items, {}), evaluations, outcome), **keys)
 
 
 @cache
@@ -164,7 +145,7 @@ def sign(entry: Path, **changes: Any) -> None:
         changes.get("name", read.name),
         changes.get("url", read.url),
         changes.get("track", read.track),
-        list(zip(read.runs, score(read.runs).runs, read.spec_hashes, strict=True)),
+        list(zip(read.runs, score(read.runs).runs, strict=True)),
     )
     write_entry_file(entry, fresh)
 
@@ -181,13 +162,30 @@ def write_entry_file(entry: Path, file: EntryFile) -> None:
     (entry / ENTRY_FILE).write_text(file.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
-def edit_record(
-    entry: Path, cell: str, edit: Callable[[list[dict[str, Any]]], None], *, task: str = TASK, signed: bool = True
+def change_runs(
+    entry: Path, change: Callable[[Record], Record | None], *, task: str = TASK, signed: bool = True
 ) -> None:
-    """Changes the lines of one record, as plain data, in place; `signed`: with hashes and scores that fit."""
-    path = entry / "runs" / task / "cells" / f"{cell}.jsonl"
-    lines = [json.loads(each) for each in path.read_text().splitlines()]
-    edit(lines)
-    path.write_text("".join(json.dumps(each, separators=(",", ":")) + "\n" for each in lines))
+    """Replaces each record of a run of an entry, None removes it; `signed`: with hashes and scores that fit."""
+    path = entry / "runs" / f"{task}.jsonl"
+    run = read_run(path)
+    records = [new for record in run.records if (new := change(record)) is not None]
+    path.write_bytes(Run(path, run.spec, records).packed)
     if signed:
         sign(entry)
+
+
+def change_record(entry: Path, cell: str, change: Callable[[Record], Record], *, signed: bool = True) -> None:
+    """Replaces one record of an entry."""
+    change_runs(entry, lambda record: change(record) if record.cell.name == cell else record, signed=signed)
+
+
+def with_arrays(record: Record, **arrays: Any) -> Record:
+    """A record with other arrays: correct, loss, train_loss, seconds; or with other items."""
+    items, sha256 = arrays.pop("items", record.curve.set.items), arrays.pop("sha256", record.curve.set.sha256)
+    curve = Curve(
+        EvaluationSet(items=items, sha256=sha256),
+        np.asarray(arrays.pop("correct", record.curve.correct)),
+        np.asarray(arrays.pop("loss", record.curve.loss), dtype=np.float64),
+    )
+    further = {name: np.asarray(values, dtype=np.float64) for name, values in arrays.items()}
+    return replace(record, curve=curve, **further)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from image_data import image_task, sample, stream
 
+from multistep_bench import registry
 from multistep_bench.batch import IGNORED
 from multistep_bench.cards import card_folder, list_tasks, load_task
-from multistep_bench.generators.base import Split
+from multistep_bench.generators import BUILTIN, RIGHT_BY_CLASS
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.task import batch_sha256, make_task
 
 TASKS = list_tasks()
@@ -98,3 +100,8 @@ def test_the_readmes_example_is_a_task(tmp_path: Path, monkeypatch: pytest.Monke
     assert task.levels() == load_task(tmp_path / "pointer-v1.toml").levels
     ignoring = float((batch.targets == batch.inputs[:, 1]).double().mean())
     assert ignoring == pytest.approx(0.55, abs=4 * (0.55 * 0.45 / 10_000) ** 0.5)
+
+
+def test_the_generators_that_judge_by_class_are_listed() -> None:
+    own = {name for name in BUILTIN if registry.generators.get(name).correct is not TaskGenerator.correct}  # type: ignore[attr-defined]
+    assert own == RIGHT_BY_CLASS

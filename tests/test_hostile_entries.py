@@ -20,10 +20,10 @@ from multistep_bench.leaderboard.entry import is_entry_name, is_url
 from multistep_bench.leaderboard.strict_json import Unreadable, strict_json
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
+from multistep_bench.runs.record import compact_json
 
-RECORD = f"runs/{TASK}/cells/rate0-seed0.jsonl"
-SPEC = f"runs/{TASK}/spec.json"
-FILES = ("entry.json", SPEC, RECORD)
+RUN = f"runs/{TASK}.jsonl"
+FILES = ("entry.json", RUN)
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +50,57 @@ def replaced(path: Path, old: str, new: str) -> None:
 
 
 NESTED = "[" * 200_000 + "]" * 200_000
+HEAVY = "".join(f'"v{number}":"{"x" * 3000}",' for number in range(6))
 HOSTILE_JSON: dict[str, tuple[str, str, str, str]] = {
     "deep": ("entry.json", '"runs": [', f'"runs": {NESTED}, "x": [', "RecursionError"),
     "rather deep": ("entry.json", '"runs": [', f'"x": {"[" * 20}{"]" * 20}, "runs": [', "nested more than 12 deep"),
-    "deep in a record": (RECORD, '"loss":', f'"x":{NESTED},"loss":', "recursion limit"),
-    "NaN": (RECORD, '"seconds":0.25', '"seconds":NaN', "finite number"),
-    "infinity": (RECORD, '"seconds":0.25', '"seconds":Infinity', "finite number"),
-    "a number beyond floats": (RECORD, '"seconds":0.25', '"seconds":1e999', "finite number"),
-    "NaN in the header": (RECORD, '"weight_decay":0.05', '"weight_decay":NaN', "NaN is no number"),
-    "infinity in free text": (RECORD, '"hardware":{', '"hardware":{"x":1e999,', "too large"),
-    "a key twice": (RECORD, '"seconds":0.25', '"seconds":9.0,"seconds":0.25', "each key once"),
-    "a key twice in disguise": (RECORD, '"seconds":0.25', '"second\\u0073":9.0,"seconds":0.25', "each key once"),
-    "a key twice in the header": (RECORD, '"attempts":1', '"attempts":2,"attempts":1', "a key occurs twice"),
-    "a number as text": (RECORD, '"samples":32,', '"samples":"32",', "valid integer"),
-    "a fraction of a count": (RECORD, '"samples":32,', '"samples":32.5,', "valid integer"),
-    "a negative count": (RECORD, '"samples":0,', '"samples":-1,', "greater than or equal to 0"),
-    "a count of 5,000 digits": (RECORD, '"samples":32,', f'"samples":{"9" * 5000},', ""),
-    "5,000 digits in the header": (RECORD, '"attempts":1', f'"attempts":{"9" * 5000}', "a number of 5000 digits"),
-    "truth for a number": (RECORD, '"samples":0,', '"samples":false,', "valid integer"),
+    "deep in a record": (RUN, '"seconds":[0.0', f'"seconds":[{NESTED},0.0', "nested too deep"),
+    "rather deep in a record": (
+        RUN,
+        '"seconds":[0.0',
+        f'"seconds":[{"[" * 20}{"]" * 20}',
+        "more than numbers and null",
+    ),
+    "NaN": (RUN, '"seconds":[0.0', '"seconds":[NaN', "seconds holds null or a negative number"),
+    "infinity": (RUN, '"seconds":[0.0', '"seconds":[Infinity', "too large to be one"),
+    "a number beyond floats": (RUN, '"seconds":[0.0', '"seconds":[1e999', "too large to be one"),
+    "NaN in the specification": (RUN, '"weight_decay":0.05', '"weight_decay":NaN', "NaN is no number"),
+    "infinity in free text": (RUN, '"hardware":{', '"hardware":{"x":1e999,', "too large"),
+    "a key twice": (RUN, '"seconds":[', '"seconds":[9.0],"seconds":[', "is not written as the harness writes it"),
+    "a key twice in disguise": (RUN, '"seconds":[', '"second\\u0073":[9.0],"seconds":[', "not written as the harness"),
+    "a key twice in the specification": (RUN, '"seeds":2', '"seeds":3,"seeds":2', "a key occurs twice"),
+    "another spelling of a number": (RUN, '"seconds":[0.0', '"seconds":[0.00', "not written as the harness writes it"),
+    "a space": (RUN, '"seconds":[0.0', '"seconds": [0.0', "not written as the harness writes it"),
+    "a space in the specification": (RUN, '"seeds":2', '"seeds": 2', "not written as the harness writes it"),
+    "a number as text": (RUN, '"seconds":[0.0', '"seconds":["0.0"', "more than numbers and null"),
+    "a negative count": (RUN, '"correct":[', '"correct":[-1,', "are no two arrays of one length"),
+    "a count of 5,000 digits": (RUN, '"attempts":1', f'"attempts":{"9" * 5000}', "line 2"),
+    "a count of 400 digits": (RUN, '"attempts":1', f'"attempts":{"9" * 400}', "attempts: Input should be less than"),
+    "5,000 digits in the specification": (RUN, '"seeds":2', f'"seeds":{"9" * 5000}', "a number of 5000 digits"),
+    "truth for a number": (RUN, '"seconds":[0.0', '"seconds":[false', "more than numbers and null"),
     "an unknown key": ("entry.json", '"url"', '"code": "import os", "url"', "Extra inputs are not permitted"),
-    "two evaluations in a line": (RECORD, '"seconds":0.0', '"seconds":0.0},{"samples":0', ""),
-    "no newline at the end": (RECORD, '"reason":null', '"reason":null}\n{"x":1', ""),
+    "an unknown key in a record": (RUN, '"attempts":1', '"attempts":1,"code":"import os"', "Extra inputs are not"),
+    "an unknown key in the specification": (RUN, '"seeds":2', '"seeds":2,"code":"x"', "Extra inputs are not permitted"),
     "not UTF-8": ("entry.json", '"mine"', '"m\\ud800ne"', "characters that do not show"),
-    "text from right to left": (RECORD, '"made by the tests"', '"\u202etests"', "characters that do not show"),
-    "an escape code": (RECORD, '"made by the tests"', '"\\u001b[31mred"', "characters that do not show"),
-    "a long text": (RECORD, '"made by the tests"', f'"{"x" * 5000}"', "5000 characters, more than 4000"),
+    "text from right to left": (RUN, '"one cell at a time"', '"\\u202etests"', "characters that do not show"),
+    "an escape code": (RUN, '"one cell at a time"', '"\\u001b[31mred"', "characters that do not show"),
+    "an escape code as a reason": (
+        RUN,
+        '"attempts":1',
+        '"reason":"\\u001b[31m","attempts":1',
+        "its reason does not show",
+    ),
+    "a long text": (RUN, '"one cell at a time"', f'"{"x" * 5000}"', "5000 characters, more than 4000"),
     "a hash that is none": ("entry.json", '"root": "', '"root": "z', "should match pattern"),
-    "another schema": ("entry.json", "msb.entry/1", "msb.entry/2", "Input should be 'msb.entry/1'"),
-    "no runs": ("entry.json", '"track": "fixed"', '"track": "gold"', "Input should be 'fixed' or 'open'"),
-    "more cells than can be": (SPEC, '"seeds":2,', '"seeds":99999999999,', "asks for more than 5000 cells"),
-    "another task than its folder": (SPEC, f'"id":"{TASK}"', '"id":"two_step-v1"', "is of task two_step-v1"),
-    "no such protocol": (SPEC, '"protocol_name":"smoke"', '"protocol_name":"quick"', "holds no protocol 'quick'"),
+    "another schema": ("entry.json", "msb.entry/2", "msb.entry/3", "Input should be 'msb.entry/2'"),
+    "no track": ("entry.json", '"track": "fixed"', '"track": "gold"', "Input should be 'fixed' or 'open'"),
+    "more cells than can be": (RUN, '"seeds":2,', '"seeds":99999,', "asks for more than 2000 cells"),
+    "more evaluations than can be": (RUN, '"evaluations":100', '"evaluations":20000000', "line 1"),
+    "a threshold near nothing": (RUN, '"threshold_fraction":0.5', '"threshold_fraction":1e-309', "line 1"),
+    "another task than its file": (RUN, f'"id":"{TASK}"', '"id":"two_step-v1"', "is of task two_step-v1"),
+    "no such protocol": (RUN, '"protocol_name":"smoke"', '"protocol_name":"quick"', "holds no protocol 'quick'"),
+    "another identity": (RUN, '"identity":"', '"identity":"0', "its identity is not that of its specification"),
+    "a heavy environment": (RUN, '"versions":{', f'"versions":{{{HEAVY}', "has more than 16384 bytes"),
 }
 
 
@@ -92,8 +112,8 @@ def test_hostile_json_is_refused(entry: Path, name: str) -> None:
 
 
 def link(entry: Path) -> None:
-    (entry / RECORD).unlink()
-    (entry / RECORD).symlink_to("/etc/hostname")
+    (entry / RUN).unlink()
+    (entry / RUN).symlink_to("/etc/hostname")
 
 
 def link_to_folder(entry: Path) -> None:
@@ -103,8 +123,8 @@ def link_to_folder(entry: Path) -> None:
 
 
 def named_pipe(entry: Path) -> None:
-    (entry / RECORD).unlink()
-    os.mkfifo(entry / RECORD)
+    (entry / RUN).unlink()
+    os.mkfifo(entry / RUN)
 
 
 def adding(name: str, size: int = 1) -> Callable[[Path], None]:
@@ -121,16 +141,16 @@ HOSTILE_TREES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pipe": (named_pipe, "is no plain file"),
     "code": (adding("model.py"), "'model.py' is no file of an entry"),
     "an archive": (adding("runs/all.zip"), "'runs/all.zip' is no file of an entry"),
-    "a pickle": (adding(f"runs/{TASK}/checkpoints/rate0-seed0.pt"), "is no plain file"),
+    "a large manifest": (adding("entry.json", reading.FILE_BYTES + 1), f"more than {reading.FILE_BYTES}"),
+    "a pickle": (adding("runs/checkpoints/rate0-seed0.pt"), "is no plain file"),
     "a device's name": (adding("nul"), "'nul' is no file of an entry"),
     "upper case": (adding("Entry.json"), "'Entry.json' is no file of an entry"),
-    "a name of other letters": (adding("runs/ｔwo-v1/spec.json"), "is no plain file"),
+    "a name of other letters": (adding("runs/ｔwo-v1.jsonl"), "is no file of an entry"),
     "a name with a newline": (adding("entry.json\n"), r"'entry.json\n' is no file of an entry"),
     "a hidden file": (adding(".git"), "'.git' is no file of an entry"),
-    "a large file": (adding(RECORD, reading.FILE_BYTES + 1), f"more than {reading.FILE_BYTES}"),
-    "a cell with a zero before": (adding(f"runs/{TASK}/cells/rate00-seed0.jsonl"), "is no file of an entry"),
-    "a cell too many": (adding(f"runs/{TASK}/cells/rate0-seed2.jsonl"), "is not a whole record"),
-    "a run without specification": (adding("runs/two_step-v1/cells/rate0-seed0.jsonl"), "spec.json is missing"),
+    "a large file": (adding(RUN, reading.ENTRY_BYTES + 1), f"more than 64 files or {reading.ENTRY_BYTES} bytes"),
+    "a run that is none": (adding("runs/two_step-v1.jsonl"), "is not a whole run"),
+    "a folder of cells": (adding(f"runs/{TASK}/cells/rate0-seed0.jsonl"), "is no plain file"),
     "an empty folder": (lambda entry: (entry / "runs" / "x").mkdir(), "is no plain file"),
     "no entry.json": (lambda entry: (entry / "entry.json").unlink(), "entry.json is missing"),
 }
@@ -262,7 +282,7 @@ def mutate(content: Any, data: st.DataObject) -> Any:
 
 
 def text_of(content: Any, lines: bool) -> str:
-    return "".join(json.dumps(each) + "\n" for each in content) if lines else json.dumps(content)
+    return "".join(compact_json(each) + "\n" for each in content) if lines else json.dumps(content)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -307,7 +327,7 @@ def test_every_forgery_with_fitting_hashes_is_rejected_or_shows(
     """A record changed and every hash and score made to fit again: rejected, or what the board shows has changed."""
     before = verify(made, draw_items=False)
     entry = Path(shutil.copytree(made, tmp_path_factory.mktemp("forged") / "mine"))
-    path = entry / RECORD
+    path = entry / RUN
     content = [json.loads(each) for each in path.read_text().splitlines()]
     changed = mutate(content, data)
     if json.dumps(changed) == json.dumps(content):

@@ -17,6 +17,7 @@ from multistep_bench.leaderboard.reproduce import import_paths, reproduce
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
+from multistep_bench.runs.record import Record
 from multistep_bench.training.launch import run as train
 
 ABOUT_THIS_ENTRY = ("root", "record_sha256", "eureka", "final_accuracy")
@@ -51,11 +52,12 @@ def test_a_forged_curve_does_not_agree(entry: Path) -> None:
     for seed_index in (0, 1):
         rng = np.random.default_rng(seed_index)
 
-        def forge(lines: list[dict], rng: np.random.Generator = rng) -> None:
-            for each in lines[60:-1]:
-                each.update(correct=int(rng.binomial(192, 0.95)), loss=0.5 + 0.1 * rng.random())
+        def forge(record: Record, rng: np.random.Generator = rng) -> Record:
+            correct, loss = record.curve.correct.copy(), record.curve.loss.copy()
+            correct[60:], loss[60:] = rng.binomial(192, 0.95, 41), 0.5 + 0.1 * rng.random(41)
+            return entries.with_arrays(record, correct=correct, loss=loss)
 
-        entries.edit_record(entry, f"rate0-seed{seed_index}", forge)
+        entries.change_record(entry, f"rate0-seed{seed_index}", forge)
     assert verify(entry).sound  # consistent, so re-scored: only training tells
     shown = CliRunner().invoke(app, ["reproduce", str(entry), "--by", "the tests", "--cells", "2", "--json"])
     assert shown.exit_code == 1
@@ -160,6 +162,6 @@ def test_an_importable_model_is_trained_again_once_it_is_trusted(
 def test_what_cannot_be_reproduced_is_refused(entry: Path) -> None:
     with pytest.raises(BenchError, match="--cells 3: the entry has 2 cells"):
         reproduce(entry, 3, "the tests")
-    (entry / "runs" / TASK / "cells" / "rate0-seed0.jsonl").unlink()
+    entries.change_runs(entry, lambda record: record if record.cell.seed_index else None)
     with pytest.raises(BenchError, match="does not verify, so nothing is run again"):
         reproduce(entry, 1, "the tests")

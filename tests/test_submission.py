@@ -6,6 +6,7 @@ from pathlib import Path
 import entries
 import pytest
 from entries import TASK, URL
+from records import drop
 from typer.testing import CliRunner
 
 from multistep_bench.cli import app
@@ -13,6 +14,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.references import references, results_folder
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
+from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import read_run
 
 
@@ -30,12 +32,10 @@ def test_an_entry_holds_the_run_byte_for_byte_and_nothing_else_is_touched(tmp_pa
     made = submit([run], "mine", URL, board=board)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     new = {str(path.relative_to(made.folder)) for path in set(after) - set(before)}
-    cells = f"runs/{TASK}/cells"
-    assert new == {"entry.json", f"runs/{TASK}/spec.json", f"{cells}/rate0-seed0.jsonl", f"{cells}/rate0-seed1.jsonl"}
+    assert new == {"entry.json", f"runs/{TASK}.jsonl"}
     assert {path: after[path] for path in before} == before
     assert made.folder == board / "entries" / "mine"
-    for name in ("spec.json", "cells/rate0-seed0.jsonl"):
-        assert (made.folder / "runs" / TASK / name).read_bytes() == (run / name).read_bytes()
+    assert (made.folder / "runs" / f"{TASK}.jsonl").read_bytes() == (run / "run.jsonl").read_bytes()
     assert sorted(path.name for path in (board / "entries").iterdir()) == ["mine"]  # no draft is left
 
 
@@ -48,7 +48,7 @@ def test_what_is_submitted_verifies(tmp_path: Path, board: Path) -> None:
 
 
 def test_a_run_of_a_reference_is_a_copy_of_it(board: Path) -> None:
-    vit = next(results_folder().glob(f"{TASK}/quick/vit"))
+    vit = results_folder() / TASK / "quick" / "vit.jsonl"
     with pytest.raises(BenchError, match=f"{TASK}/rate0-seed0 shares a curve with vit: {TASK}/rate0-seed0"):
         submit([vit], "mine", URL, board=board)
     assert list((board / "entries").iterdir()) == []
@@ -56,7 +56,7 @@ def test_a_run_of_a_reference_is_a_copy_of_it(board: Path) -> None:
 
 def test_a_missing_cell_is_refused(tmp_path: Path, board: Path) -> None:
     run = entries.make_run(tmp_path / "run")
-    (run / "cells" / "rate0-seed1.jsonl").unlink()
+    drop(run, Cell(0, 1))
     with pytest.raises(BenchError, match="lacks 1 of 2 cells; the same `run` trains them"):
         submit([run], "mine", URL, board=board)
     assert not (board / "entries").exists()
@@ -106,7 +106,7 @@ def test_the_command_shows_what_will_be_published(tmp_path: Path, board: Path) -
     arguments = ["submit", str(run), "--name", "mine", "--url", URL, "--board", str(board)]
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
-    for part in ("mine:build", URL, "fixed", "hash of all", "4 files", "Nothing else was written"):
+    for part in ("mine:build", URL, "fixed", "hash of all", "2 files", "Nothing else was written"):
         assert part in shown.output
     copied = CliRunner().invoke(app, [*arguments[:3], "again", *arguments[4:]])
     assert "shares a curve with mine" in str(copied.exception)
@@ -114,7 +114,7 @@ def test_the_command_shows_what_will_be_published(tmp_path: Path, board: Path) -
     as_json = ["submit", str(other), "--name", "other", *arguments[4:], "--json"]
     made = json.loads(CliRunner().invoke(app, as_json).output)
     assert made["sound"]
-    assert len(made["files"]) == 4
+    assert len(made["files"]) == 2
     assert made["bytes"] == sum(Path(path).stat().st_size for path in made["files"])
 
 
@@ -125,5 +125,5 @@ def test_references_are_the_committed_runs_under_unchanged_protocols() -> None:
             assert len(read_run(run.path).records) == len(run.spec.cells())
     names = {entry.name for entry in references()}
     assert "resnet9" not in names  # a shorter budget, kept to show something else
-    assert (results_folder() / "two_step_digits-v1" / "quick" / "vit_oracle").is_dir()
+    assert (results_folder() / "two_step_digits-v1" / "quick" / "vit_oracle.jsonl").is_file()
     assert "vit_oracle" not in names  # barred

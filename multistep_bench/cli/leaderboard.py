@@ -90,7 +90,7 @@ def reproduce(
 @board_app.command()
 def build(board: BoardOption = BOARD, as_json: JsonOption = False) -> None:
     """Verify and score every entry, and write the board: the table in README.md and the pages in site/."""
-    from multistep_bench.leaderboard.site import build as build_site
+    from multistep_bench.leaderboard.site.build import build as build_site
 
     built = build_site(board)
     if as_json:

@@ -14,3 +14,6 @@ BUILTIN = {  # name → the module that registers it
     "agreement": "multistep_bench.generators.masked.agreement",
     "text_mlm": "multistep_bench.generators.masked.text_mlm",
 }
+
+# Those that count an answer as right for its class of tokens (`TaskGenerator.correct`), not for the target alone.
+RIGHT_BY_CLASS = {"agreement"}

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from multistep_bench.leaderboard.entry import Reproduction
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
-from multistep_bench.leaderboard.site import Built
+from multistep_bench.leaderboard.site.build import Built
 from multistep_bench.leaderboard.submission import Submission
 from multistep_bench.leaderboard.verify import Verdict
 from multistep_bench.reporting.console import print_score
@@ -27,8 +27,8 @@ def print_submission(console: Console, made: Submission) -> None:
         ("url", entry.url),
         ("track", entry.track),
         ("model", f"{model.name}, {short_count(model.parameters)} parameters, code {model.code_sha256[:12]}"),
-        ("versions", ", ".join(f"{key} {value}" for key, value in record.header.versions.items())),
-        ("hardware", ", ".join(f"{key} {value}" for key, value in record.header.hardware.items())),
+        ("versions", ", ".join(f"{key} {value}" for key, value in record.environment.versions.items())),
+        ("hardware", ", ".join(f"{key} {value}" for key, value in record.environment.hardware.items())),
         ("hash of all", entry.root),
     ):
         grid.add_row(Text(name, style="bold"), Text(value))

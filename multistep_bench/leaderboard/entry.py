@@ -1,9 +1,8 @@
-"""What an entry of the leaderboard is: raw run folders, a manifest that hashes them, and the notes of re-runs.
+"""What an entry of the leaderboard is: packed runs, a manifest that hashes them, and the notes of re-runs.
 
-NAME/entry.json                         who, which track, the hash of every file, the scores as submitted
-NAME/runs/TASK/spec.json                the run folder's own files, byte for byte
-NAME/runs/TASK/cells/rateR-seedS.jsonl
-NAME/reproductions.jsonl                a line for each time that somebody re-ran some of the cells
+NAME/entry.json             who, which track, the hash of every file, the scores as submitted
+NAME/runs/TASK.jsonl        a packed run, as in a run folder
+NAME/reproductions.jsonl    a line for each time that somebody re-ran some of the cells
 """
 
 import re
@@ -15,14 +14,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from multistep_bench.runs.record import Run
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import SCORER_VERSION
 from multistep_bench.scoring.statistics import Interval
 from multistep_bench.strict import Strict, content_sha256
 
-ENTRY_SCHEMA = "msb.entry/1"
+ENTRY_SCHEMA = "msb.entry/2"
 REPRODUCTION_SCHEMA = "msb.reproduction/1"
 ENTRY_FILE = "entry.json"
 RUNS_FOLDER = "runs"
@@ -52,11 +51,11 @@ class SetSummary(Strict):
 
 
 class RunManifest(Strict):
-    """A run of the entry: the hash of its spec.json and of each cell's record, and its scores."""
+    """A run of the entry: which run it is, the hash of its file, and its scores."""
 
     task: str
-    spec_sha256: Sha256
-    records: dict[str, Sha256]
+    identity: Sha256
+    sha256: Sha256
     grid: SetSummary
     tuned: SetSummary | None
 
@@ -64,7 +63,7 @@ class RunManifest(Strict):
 class EntryFile(Strict):
     """entry.json; `root` is the hash of everything else in it, and so of every curve."""
 
-    schema_: Literal["msb.entry/1"] = Field(default=ENTRY_SCHEMA, alias="schema")
+    schema_: Literal["msb.entry/2"] = Field(default=ENTRY_SCHEMA, alias="schema")
     name: str
     url: str
     track: Track
@@ -113,7 +112,7 @@ class Entry:
     runs: tuple[Run, ...]
     root: str
     file: EntryFile | None = None
-    spec_hashes: tuple[str, ...] = ()  # of the spec.json of each run, as their bytes are
+    run_hashes: tuple[str, ...] = ()  # SHA-256 of the file of each run, as its bytes are
     reproductions: tuple[Reproduction, ...] = ()
 
     @property
@@ -131,14 +130,13 @@ def is_url(url: str) -> bool:
     return len(url) <= URL_LENGTH and re.fullmatch(URL, url) is not None and urlsplit(url).username is None
 
 
-def make_entry_file(name: str, url: str, track: Track, runs: Iterable[tuple[Run, RunScore, str]]) -> EntryFile:
-    """entry.json of runs, each with its score and the SHA-256 of its spec.json."""
+def make_entry_file(name: str, url: str, track: Track, runs: Iterable[tuple[Run, RunScore]]) -> EntryFile:
+    """entry.json of runs, each with its score."""
     manifests = []
-    for run, scored, spec_sha256 in runs:
+    for run, scored in runs:
         grid, tuned = summaries(scored)
-        records = {record.cell.name: record.sha256 for record in run.records}
-        task = run.spec.task.id
-        manifests.append(RunManifest(task=task, spec_sha256=spec_sha256, records=records, grid=grid, tuned=tuned))
+        task, identity = run.spec.task.id, run.spec.identity()
+        manifests.append(RunManifest(task=task, identity=identity, sha256=run.sha256, grid=grid, tuned=tuned))
     unsigned = EntryFile(name=name, url=url, track=track, runs=tuple(manifests), root="0" * 64)
     return unsigned.model_copy(update={"root": unsigned.computed_root()})
 

@@ -1,9 +1,11 @@
 """Reads an entry as what it is, hostile input: nothing is followed, run or parsed before it is known to be small.
 
-Every problem is collected as a sentence; what cannot be read at all is an `Unreadable`.
+Every problem is collected as a sentence; what cannot be read at all is an `Unreadable`. A run file must be exactly
+what the harness writes for the records in it, byte for byte, so that nothing stands in it that nobody reads.
 """
 
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -11,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from multistep_bench.cards import TASK_ID
+from multistep_bench.errors import RunError
 from multistep_bench.leaderboard.entry import (
     ENTRY_FILE,
     REPRODUCTIONS_FILE,
@@ -23,17 +26,20 @@ from multistep_bench.leaderboard.entry import (
     Reproduction,
     is_entry_name,
 )
-from multistep_bench.leaderboard.strict_json import Unreadable, strict_json
-from multistep_bench.runs.record import CELLS_FOLDER, SPEC_FILE, Evaluation, Header, Outcome, Record, Run
-from multistep_bench.runs.spec import RunSpec
+from multistep_bench.leaderboard.strict_json import Unreadable, shows, strict_json
+from multistep_bench.runs.record import Record, compact_json, parse_cell_line, short_reason
+from multistep_bench.runs.store import Run, RunLine
 from multistep_bench.strict import Strict
 
-FILE_BYTES = 1 << 20  # of one file; a record of 200 evaluations has about 40 kB
-ENTRY_BYTES = 128 << 20
-ENTRY_FILES = 5_000
-EVALUATIONS = 5_000
+ENTRY_BYTES = 8 << 20  # of all files together; a cell of 200 evaluations has about 7 kB
+FILE_BYTES = 1 << 20  # of entry.json and of reproductions.jsonl
+ENTRY_FILES = 64
+FIRST_LINE_BYTES = 1 << 18  # of a run file: the specification and the environments
+ENVIRONMENT_BYTES = 1 << 14  # of each
+CELLS = 2_000  # of a run
+EVALUATIONS = 5_000  # of a cell
+NAME_LENGTH = 60  # of an auxiliary curve
 
-_EVALUATIONS = TypeAdapter(list[Evaluation])
 S = TypeVar("S", bound=Strict)
 
 
@@ -44,13 +50,11 @@ def read_entry(folder: Path) -> Entry:
     entry_file = _parsed(EntryFile, content[ENTRY_FILE], ENTRY_FILE)
     if entry_file.model_dump(mode="json", by_alias=True) != strict_json(content[ENTRY_FILE], ENTRY_FILE):
         raise Unreadable(f"{ENTRY_FILE} does not hold every key that `submit` writes")
-    problems, runs, spec_hashes = [], [], []
-    for task in sorted({name.split("/")[1] for name in files if name.startswith(f"{RUNS_FOLDER}/")}):
+    problems, runs, hashes = [], [], []
+    for name in sorted(name for name in files if name.startswith(f"{RUNS_FOLDER}/")):
         try:
-            prefix = f"{RUNS_FOLDER}/{task}/"
-            its = {name.removeprefix(prefix): content[name] for name in files if name.startswith(prefix)}
-            runs.append(_run(folder / RUNS_FOLDER / task, its, prefix))
-            spec_hashes.append(hashlib.sha256(its[SPEC_FILE]).hexdigest())
+            runs.append(_run(folder / name, content[name], name))
+            hashes.append(hashlib.sha256(content[name]).hexdigest())
         except Unreadable as error:
             problems += error.problems
     try:
@@ -66,7 +70,7 @@ def read_entry(folder: Path) -> Entry:
         runs=tuple(runs),
         root=entry_file.root,
         file=entry_file,
-        spec_hashes=tuple(spec_hashes),
+        run_hashes=tuple(hashes),
         reproductions=reproductions,
     )
 
@@ -80,106 +84,116 @@ def _files(folder: Path) -> list[str]:
     names, problems, total = [], [], 0
     for name, status in _walk(folder, ""):
         total += status.st_size
-        if stat.S_ISDIR(status.st_mode) and _FOLDERS.fullmatch(name):
+        if stat.S_ISDIR(status.st_mode) and name == RUNS_FOLDER:
             continue
         if not stat.S_ISREG(status.st_mode):
             problems.append(f"{name!r} is no plain file")
         elif not _EXPECTED.fullmatch(name):
             problems.append(f"{name!r} is no file of an entry")
-        elif status.st_size > FILE_BYTES:
+        elif status.st_size > FILE_BYTES and not name.startswith(f"{RUNS_FOLDER}/"):
             problems.append(f"{name} has {status.st_size} bytes, more than {FILE_BYTES}")
         names.append(name)
         if len(names) > ENTRY_FILES or total > ENTRY_BYTES:
             raise Unreadable(f"more than {ENTRY_FILES} files or {ENTRY_BYTES} bytes", *problems[:20])
-    wanted = {ENTRY_FILE} | {f"{'/'.join(name.split('/')[:2])}/{SPEC_FILE}" for name in names if "/" in name}
-    problems += [f"{name} is missing" for name in sorted(wanted.difference(names))]
+    if ENTRY_FILE not in names:
+        problems.append(f"{ENTRY_FILE} is missing")
     if problems:
         raise Unreadable(*problems[:20])
     return sorted(names)
 
 
-_TASK = TASK_ID.strip("^$")
-_FOLDERS = re.compile(rf"{RUNS_FOLDER}(?:/{_TASK}(?:/{CELLS_FOLDER})?)?", re.ASCII)
 _EXPECTED = re.compile(
-    rf"{re.escape(ENTRY_FILE)}|{re.escape(REPRODUCTIONS_FILE)}|{RUNS_FOLDER}/{_TASK}/"
-    rf"(?:{re.escape(SPEC_FILE)}|{CELLS_FOLDER}/rate(?:0|[1-9][0-9]?)-seed(?:0|[1-9][0-9]{{0,3}})\.jsonl)",
-    re.ASCII,
+    rf"{re.escape(ENTRY_FILE)}|{re.escape(REPRODUCTIONS_FILE)}|{RUNS_FOLDER}/{TASK_ID.strip('^$')}\.jsonl", re.ASCII
 )
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    """What lies below a folder, links not followed, in the folders that an entry may have."""
+    """What lies in a folder and in the one folder that an entry has, links not followed."""
     with os.scandir(folder) as found:
         for item in found:
             name = f"{prefix}{item.name}"
             yield name, item.stat(follow_symlinks=False)
-            if item.is_dir(follow_symlinks=False) and _FOLDERS.fullmatch(name):
+            if name == RUNS_FOLDER and item.is_dir(follow_symlinks=False):
                 yield from _walk(Path(item.path), f"{name}/")
 
 
 def _bytes(path: Path) -> bytes:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            return file.read(FILE_BYTES)
+        with open(os.open(path, flags), "rb") as file:
+            return file.read(ENTRY_BYTES)
     except OSError as error:
         raise Unreadable(f"{path.name}: {error.strerror}") from None
 
 
-def _run(folder: Path, files: dict[str, bytes], where: str) -> Run:
-    problems, records = [], {}
-    for name, content in files.items():
-        if name != SPEC_FILE:
-            try:
-                record = records[Path(name).stem] = _record(content, where + name)
-                if record.cell.name != Path(name).stem:
-                    problems.append(f"{where}{name} is the record of {record.cell.name}")
-            except Unreadable as error:
-                problems += error.problems
-    try:
-        spec = _parsed(RunSpec, files[SPEC_FILE], where + SPEC_FILE)
-    except Unreadable as error:
-        raise Unreadable(*error.problems, *problems) from None
-    if spec.task.id != folder.name:
-        problems.append(f"{where}{SPEC_FILE} is of task {spec.task.id}")
-    if spec.protocol_name not in spec.task.protocols:
-        raise Unreadable(f"{where}{SPEC_FILE} holds no protocol {spec.protocol_name!r}", *problems)
-    if spec.protocol.seeds * len(spec.protocol.learning_rates) > ENTRY_FILES:
-        raise Unreadable(f"{where}{SPEC_FILE} asks for more than {ENTRY_FILES} cells", *problems)
-    cells = spec.cells()
-    problems += [
-        f"{where}{CELLS_FOLDER}/{name}.jsonl is no cell of the protocol"
-        for name in sorted(set(records) - {cell.name for cell in cells})
-    ]
+def _run(path: Path, content: bytes, where: str) -> Run:
+    """The run of a file of an entry; raises `Unreadable`."""
+    lines = content.split(b"\n")
+    if len(lines) < 2 or lines.pop():
+        raise Unreadable(f"{where} is not a whole run: a first line and a line a cell, each with its newline")
+    if len(lines) > CELLS + 1:
+        raise Unreadable(f"{where} has {len(lines) - 1} cells, more than {CELLS}")
+    first = _first_line(lines[0], path.stem, f"{where} line 1")
+    spec = first.spec
+    problems, records = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            records.append(_record(line, first, f"{where} line {number}"))
+        except Unreadable as error:
+            problems += error.problems
+    present, cells = [record.cell for record in records], spec.cells()
+    places = {cell: place for place, cell in enumerate(cells)}
+    problems += [f"{where}: {cell.name} is no cell of the protocol" for cell in present if cell not in places]
+    order = [places[cell] for cell in present if cell in places]
+    if any(later <= sooner for sooner, later in itertools.pairwise(order)):
+        problems.append(f"{where}: its cells are not in the order of its specification, each once")
+    if set(first.environments) != {record.environment.key for record in records} and not problems:
+        problems.append(f"{where}: its environments are not those that its cells name")
     if problems:
         raise Unreadable(*problems)
-    return Run(folder, spec, [records[cell.name] for cell in cells if cell.name in records])
+    return Run(path, spec, records)
 
 
-def _record(content: bytes, where: str) -> Record:
-    lines = content.split(b"\n")
-    if len(lines) < 3 or lines.pop():
-        raise Unreadable(f"{where} is not a whole record: a header, evaluations and an outcome, each with its newline")
-    if len(lines) > EVALUATIONS:
-        raise Unreadable(f"{where} has more than {EVALUATIONS} lines")
-    header = _parsed(Header, lines[0], f"{where} line 1")
-    outcome = _parsed(Outcome, lines[-1], f"{where} line {len(lines)}")
-    evaluations = _evaluations(lines[1:-1], where)
-    return Record(header, evaluations, outcome, hashlib.sha256(content).hexdigest())
+def _first_line(line: bytes, task: str, where: str) -> RunLine:
+    if len(line) > FIRST_LINE_BYTES:
+        raise Unreadable(f"{where} has {len(line)} bytes, more than {FIRST_LINE_BYTES}")
+    content = strict_json(line, where)
+    if compact_json(content).encode() != line:
+        raise Unreadable(f"{where} is not written as the harness writes it")
+    first = _validated(RunLine, content, where)
+    spec = first.spec
+    if spec.task.id != task:
+        raise Unreadable(f"{where} is of task {spec.task.id}")
+    if spec.protocol_name not in spec.task.protocols:
+        raise Unreadable(f"{where} holds no protocol {spec.protocol_name[:60]!r}")
+    if spec.protocol.seeds * len(spec.protocol.learning_rates) > CELLS:
+        raise Unreadable(f"{where} asks for more than {CELLS} cells")
+    if spec.protocol.evaluations > EVALUATIONS:
+        raise Unreadable(f"{where} asks for more than {EVALUATIONS} evaluations")
+    if first.identity != spec.identity():
+        raise Unreadable(f"{where}: its identity is not that of its specification")
+    for key, environment in first.environments.items():
+        if len(compact_json(environment.model_dump(mode="json"))) > ENVIRONMENT_BYTES:
+            raise Unreadable(f"{where}: environment {key[:20]!r} has more than {ENVIRONMENT_BYTES} bytes")
+        if key != environment.key:
+            raise Unreadable(f"{where}: environment {key[:20]!r} is not the hash of its content")
+    return first
 
 
-def _evaluations(lines: list[bytes], where: str) -> list[Evaluation]:
-    """The evaluations of a record. They hold no text but keys, so a key that occurs twice shows in the quotes."""
-    body = b",".join(lines)
+def _record(line: bytes, first: RunLine, where: str) -> Record:
     try:
-        evaluations = _EVALUATIONS.validate_json(b"[" + body + b"]")
-    except ValidationError as error:
-        raise Unreadable(f"{where}: {_first(error)}") from None
-    keys = sum(len(each.model_fields_set) for each in evaluations)
-    keys += sum(1 + len(its.model_fields_set) for each in evaluations for its in each.auxiliary.values())
-    if len(evaluations) != len(lines) or body.count(b'"') != 2 * keys or b"\\" in body:
-        raise Unreadable(f"{where}: its evaluations are not one a line with each key once")
-    return evaluations
+        record = parse_cell_line(line, first.environments, where)
+    except RunError as error:
+        raise Unreadable(str(error)) from None
+    if record.line.encode() != line:
+        raise Unreadable(f"{where} is not written as the harness writes it")
+    if not all(shows(text) and len(text) <= NAME_LENGTH for text in record.auxiliary):
+        raise Unreadable(f"{where}: an auxiliary curve has a name that does not show or is too long")
+    if record.reason is not None and not (shows(record.reason) and len(record.reason) <= 500):
+        raise Unreadable(f"{where}: its reason does not show or is too long")
+    if len(record) > EVALUATIONS:
+        raise Unreadable(f"{where} has more than {EVALUATIONS} evaluations")
+    return record
 
 
 def _reproductions(content: bytes) -> Iterator[Reproduction]:
@@ -188,13 +202,11 @@ def _reproductions(content: bytes) -> Iterator[Reproduction]:
 
 
 def _parsed(model: type[S], text: bytes, where: str) -> S:
-    content = strict_json(text, where)
+    return _validated(model, strict_json(text, where), where)
+
+
+def _validated(model: type[S], content: object, where: str) -> S:
     try:
         return model.model_validate(content)
-    except ValidationError as error:
-        raise Unreadable(f"{where}: {_first(error)}") from None
-
-
-def _first(error: ValidationError) -> str:
-    detail = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, detail['loc'])) or 'content'}: {detail['msg']}"[:300]
+    except (ValidationError, RecursionError, OverflowError) as error:
+        raise Unreadable(f"{where}: {short_reason(error)}") from None

@@ -1,19 +1,21 @@
-"""The reference baselines as the board's first entries: their runs lie in baselines/results, and nowhere twice."""
+"""The reference baselines as the board's first entries: their runs lie in baselines/results, and nowhere twice.
 
-from collections.abc import Iterator
+They are part of the repository and not of the installed package, which has no references.
+"""
+
 from functools import lru_cache
 from pathlib import Path
 
 from multistep_bench.cards import card_folder
 from multistep_bench.errors import BenchError
+from multistep_bench.leaderboard.checks.recipe import track_of
 from multistep_bench.leaderboard.entry import Entry
-from multistep_bench.leaderboard.recipe import track_of
-from multistep_bench.runs.record import SPEC_FILE, Run, read_run, read_spec
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.strict import content_sha256
 
 
 def results_folder() -> Path:
-    """Where the runs lie, each in TASK/PROTOCOL/MODEL."""
+    """Where the runs lie, each in TASK/PROTOCOL/MODEL.jsonl; absent where this is no checkout."""
     return card_folder("baselines") / "results"
 
 
@@ -25,19 +27,20 @@ def references() -> tuple[Entry, ...]:
     are not among them.
     """
     runs: dict[tuple[str, str], list[Run]] = {}
-    for folder in _run_folders():
-        spec = read_spec(folder)
-        if not spec.changes and spec.model.leaderboard:
-            runs.setdefault((folder.name, spec.protocol_name), []).append(read_run(folder))
+    for path in reference_runs():
+        run = read_run(path)
+        if not run.spec.changes and run.spec.model.leaderboard:
+            runs.setdefault((path.stem, run.spec.protocol_name), []).append(run)
     return tuple(_entry(name, tuple(its)) for (name, _), its in sorted(runs.items()))
 
 
-def _run_folders() -> Iterator[Path]:
-    yield from sorted(path.parent for path in results_folder().glob(f"*/*/*/{SPEC_FILE}"))
+def reference_runs() -> list[Path]:
+    """The packed runs of the reference models, sorted."""
+    return sorted(results_folder().glob("*/*/*.jsonl"))
 
 
 def _entry(name: str, runs: tuple[Run, ...]) -> Entry:
-    hashes = {run.spec.task.id: {record.cell.name: record.sha256 for record in run.records} for run in runs}
+    hashes = {run.spec.task.id: run.sha256 for run in runs}
     try:
         tracks = [track_of(run.spec) for run in runs]
     except BenchError:  # of a card that no longer ships; `verify_entry` says so

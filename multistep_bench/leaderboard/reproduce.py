@@ -8,13 +8,16 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from multistep_bench import seeds
+from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import load_task
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.generators.task import make_task
@@ -23,15 +26,18 @@ from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
 from multistep_bench.models.flops import flops_per_sample
-from multistep_bench.runs.folder import RunFolder, write_atomically
+from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.machine import versions
-from multistep_bench.runs.record import Header, Record, Run, line, read_record, record_path
+from multistep_bench.runs.record import Environment, Record, event_line
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.run import score_run
 from multistep_bench.training.group import Job, Message
+from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.workers import train_here
 
+NOWHERE = Environment(engine="", versions={}, hardware={})
 STACK_VERSIONS = ("multistep_bench", "torch")
 STACK_HARDWARE = ("device", "machine", "processor", "threads")
 
@@ -59,20 +65,20 @@ def reproduce(
     for run in entry.runs:
         _check_model(run.spec, trusted, data_root)
     rerun: list[RerunCell] = []
-    headers: list[Header] = []
+    environments: list[Environment] = []
     for run, chosen in _choice(entry, cells, seed):
         for record, compared in _rerun(run, chosen, data_root, watch):
-            headers.append(record.header)
+            environments.append(record.environment)
             rerun.append(compared)
     note = Reproduction(
         by=by,
         date=datetime.now(UTC).date().isoformat(),
         root=entry.root,
-        versions=headers[0].versions,
-        hardware=headers[0].hardware,
+        versions=environments[0].versions,
+        hardware=environments[0].hardware,
         cells=tuple(rerun),
     )
-    write_atomically(folder / REPRODUCTIONS_FILE, "".join(map(line, [*entry.reproductions, note])))
+    write_atomically(folder / REPRODUCTIONS_FILE, "".join(map(event_line, [*entry.reproductions, note])))
     return note
 
 
@@ -100,7 +106,7 @@ def _check_model(spec: RunSpec, trusted: Collection[str], data_root: Path | None
         )
     card = spec.model.card()
     task = make_task(load_task(spec.task.id), data_root)
-    with torch.random.fork_rng(devices=[]):
+    with own_randomness(torch.device("cpu")):
         module = models.build(card, task.info)
     if code_sha256(module, models.builder(card.model)) != spec.model.code_sha256:
         raise BenchError(
@@ -126,7 +132,7 @@ def _choice(entry: Entry, count: int, seed: int | None) -> list[tuple[Run, list[
         (index, record.cell)
         for index, run in enumerate(entry.runs)
         for record in run.records
-        if record.outcome.status != "failed"
+        if record.status != "failed"
     ]
     if not 1 <= count <= len(trained):
         raise RunError(
@@ -146,10 +152,17 @@ def _rerun(
     """The new records of cells and how they compare, trained in a folder that is removed afterwards."""
     root = str(data_root) if data_root else None
     with tempfile.TemporaryDirectory() as temporary, RunFolder(Path(temporary) / "run", run.spec) as held:
-        job = Job(run.spec, held.path, "cpu", root, checkpoint_seconds=math.inf, versions=versions())
+        job = Job(
+            spec=run.spec,
+            folder=held.path,
+            device="cpu",
+            data_root=root,
+            checkpoint_seconds=math.inf,
+            versions=versions(),
+        )
         train_here(job, [(cell,) for cell in cells], watch)
-        records = [read_record(record_path(held.path, cell)) for cell in cells]
-    broken = [f"{record.cell.name}: {record.outcome.reason}" for record in records if record.outcome.status == "failed"]
+        records = [record for record in read_run(held.path).records if record.cell in cells]
+    broken = [f"{record.cell.name}: {record.reason}" for record in records if record.status == "failed"]
     if broken:
         raise BenchError(f"cells of {run.spec.task.id} broke here: {'; '.join(broken)}")
     theirs = {cell.cell: cell for cell in score_run(run).cells}
@@ -165,21 +178,22 @@ def _compared(task: str, submitted: Record, record: Record, theirs: CellScore, o
         task=task,
         cell=record.cell.name,
         record_sha256=submitted.sha256,
-        same_stack=_stack(submitted.header) == _stack(record.header),
-        bit_equal=_values(submitted) == _values(record),
+        same_stack=_stack(submitted.environment) == _stack(record.environment),
+        bit_equal=_without_seconds(submitted) == _without_seconds(record),
         eureka=(theirs.curve.eureka, ours.curve.eureka),
         final_accuracy=(theirs.curve.final_accuracy, ours.curve.final_accuracy),
     )
 
 
-def _stack(header: Header) -> list[Any]:
+def _stack(environment: Environment) -> list[Any]:
     """What decides a curve to the last bit."""
     return [
-        *(header.versions.get(name) for name in STACK_VERSIONS),
-        *(header.hardware.get(name) for name in STACK_HARDWARE),
+        *(environment.versions.get(name) for name in STACK_VERSIONS),
+        *(environment.hardware.get(name) for name in STACK_HARDWARE),
     ]
 
 
-def _values(record: Record) -> list[dict[str, Any]]:
-    """The curve without the clock."""
-    return [each.model_dump(exclude={"seconds"}) for each in record.evaluations]
+def _without_seconds(record: Record) -> str:
+    """The record's curves as text, which is equal where every number is."""
+    timeless = replace(record, seconds=np.zeros(len(record)), environment=NOWHERE, attempts=1)
+    return timeless.line

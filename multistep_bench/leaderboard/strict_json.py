@@ -31,6 +31,11 @@ def strict_json(text: bytes, where: str) -> Any:
     return content
 
 
+def shows(text: str) -> bool:
+    """Whether every character of a text is one that a page and a terminal show as it is."""
+    return text.replace("\n", " ").isprintable()
+
+
 def _short(error: BaseException) -> str:
     return f"is not JSON as the harness writes it ({type(error).__name__}: {str(error)[:100]})"
 
@@ -68,7 +73,7 @@ def _tree_problems(content: Any, depth: int = 0) -> Iterator[str]:
     elif isinstance(content, str):
         if len(content) > TEXT_LENGTH:
             yield f"a text of {len(content)} characters, more than {TEXT_LENGTH}"
-        elif not content.replace("\n", " ").isprintable():
+        elif not shows(content):
             yield f"a text with characters that do not show: {content[:60]!a}"
     elif isinstance(content, float) and content in (float("inf"), float("-inf")):
         yield "a number too large to be one"

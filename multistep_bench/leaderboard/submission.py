@@ -1,22 +1,20 @@
-"""Makes an entry from run folders: copies spec and records byte for byte, hashes, scores and verifies them."""
+"""Makes an entry from runs: packs, hashes, scores and verifies them."""
 
-import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from multistep_bench.atomic import TEMPORARY, write_atomically
 from multistep_bench.errors import BenchError, RunError
+from multistep_bench.leaderboard.checks.recipe import recipe_changes, spec_problems
 from multistep_bench.leaderboard.entry import ENTRY_FILE, RUNS_FOLDER, Track, is_entry_name, is_url, make_entry_file
-from multistep_bench.leaderboard.recipe import recipe_changes, spec_problems
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.verify import Verdict, verify
-from multistep_bench.runs.folder import TEMPORARY, write_atomically
-from multistep_bench.runs.record import CELLS_FOLDER, SPEC_FILE, Run, read_run, record_path
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.score import score
 
 
@@ -76,9 +74,9 @@ def _check(runs: Sequence[Run], declared_open: bool) -> None:
         problems = list(spec_problems(run.spec))
         if problems:
             raise RunError(f"{run.path} cannot be an entry: {'; '.join(problems)}")
-        missing = len(run.spec.cells()) - len(run.records)
-        if missing:
-            raise RunError(f"{run.path} lacks {missing} of {len(run.spec.cells())} cells; the same `run` trains them")
+        if run.missing:
+            cells = len(run.spec.cells())
+            raise RunError(f"{run.path} lacks {len(run.missing)} of {cells} cells; the same `run` trains them")
     changes = {key: value for run in runs for key, value in recipe_changes(run.spec).items()}
     if changes and not declared_open:
         raise RunError(f"these runs are of the open track, for {_listed(changes)} is not the protocol's; add --open")
@@ -91,18 +89,13 @@ def _listed(changes: dict[str, object]) -> str:
 
 
 def _copy(runs: Sequence[Run], draft: Path) -> None:
+    (draft / RUNS_FOLDER).mkdir()
     for run in runs:
-        target = draft / RUNS_FOLDER / run.spec.task.id
-        (target / CELLS_FOLDER).mkdir(parents=True)
-        shutil.copyfile(run.path / SPEC_FILE, target / SPEC_FILE)
-        for record in run.records:
-            shutil.copyfile(record_path(run.path, record.cell), record_path(target, record.cell))
+        (draft / RUNS_FOLDER / f"{run.spec.task.id}.jsonl").write_bytes(run.packed)
 
 
 def _write_entry_file(runs: Sequence[Run], draft: Path, name: str, url: str, track: Track) -> None:
-    scored = score(runs).runs
-    hashes = [hashlib.sha256((run.path / SPEC_FILE).read_bytes()).hexdigest() for run in runs]
-    entry_file = make_entry_file(name, url, track, list(zip(runs, scored, hashes, strict=True)))
+    entry_file = make_entry_file(name, url, track, list(zip(runs, score(runs).runs, strict=True)))
     write_atomically(draft / ENTRY_FILE, entry_file.model_dump_json(by_alias=True, indent=1) + "\n")
 
 

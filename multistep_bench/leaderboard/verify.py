@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 
 from multistep_bench.errors import BenchError, DataError
-from multistep_bench.leaderboard.curves import expected_header, record_problems
+from multistep_bench.leaderboard.checks import AFTER_SCORING, BEFORE_SCORING, Subject
+from multistep_bench.leaderboard.checks.noise import fingerprints, fingerprints_of, shared_curves
 from multistep_bench.leaderboard.entry import (
     Entry,
     Tier,
     entry_folders,
 )
-from multistep_bench.leaderboard.manifest import file_problems, score_problems
 from multistep_bench.leaderboard.reading import read_entry
-from multistep_bench.leaderboard.recipe import spec_problems
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.reproductions import agrees
-from multistep_bench.leaderboard.roughness import fingerprints, shared_curves
 from multistep_bench.leaderboard.strict_json import Unreadable
-from multistep_bench.runs.record import Run
 from multistep_bench.scoring.score import Score, score
 
 PROBLEMS_SHOWN = 200
@@ -104,23 +101,18 @@ def verify(
 
 def verify_entry(entry: Entry, name: str) -> Verdict:
     """Everything that is wrong with an entry by itself; `name` is what it should be called."""
-    problems = list(file_problems(entry, name))
-    for run in entry.runs:
-        problems += [f"{run.spec.task.id}: {problem}" for problem in _run_problems(run)]
-    curves = tuple(
-        (f"{run.spec.task.id}/{record.cell.name}", fingerprints(record)) for run in entry.runs for record in run.records
-    )
-    problems += [f"{first} and {second} share a curve" for first, second in shared_curves(curves)]
-    scored = None
+    subject = Subject(entry, name)
+    problems = [problem for check in BEFORE_SCORING for problem in check(subject)]
     if not problems:
         try:
-            scored = score(entry.runs)
+            subject = replace(subject, score=score(entry.runs))
         except BenchError as error:
             problems.append(str(error))
-    if scored is not None:
-        problems += score_problems(entry, scored)
+        else:
+            problems += [problem for check in AFTER_SCORING for problem in check(subject)]
     shown = tuple(problems[:PROBLEMS_SHOWN])
-    return Verdict(name, shown, entry=entry, score=None if problems else scored, curves=curves)
+    scored = None if problems else subject.score
+    return Verdict(name, shown, entry=entry, score=scored, curves=tuple(fingerprints_of(subject)))
 
 
 def copied_from_others(
@@ -151,7 +143,7 @@ def _others(folder: Path, board: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _draw_problems(entry: Entry, data_root: Path | None) -> tuple[list[str], list[str]]:
-    from multistep_bench.leaderboard.evaluation_sets import EvaluationSets
+    from multistep_bench.leaderboard.checks.items import EvaluationSets
 
     sets, problems, notes = EvaluationSets(data_root), [], []
     for run in entry.runs:
@@ -159,16 +151,6 @@ def _draw_problems(entry: Entry, data_root: Path | None) -> tuple[list[str], lis
             problems += sets.problems(run)
         except DataError as error:
             notes.append(f"{run.spec.task.id}: evaluation items not drawn again, {error}")
-        if any(record.header.hardware.get("device") != "cpu" for record in run.records):
+        if any(record.environment.hardware.get("device") != "cpu" for record in run.records):
             notes.append(f"{run.spec.task.id}: evaluation items of cells trained on a GPU are not drawn again")
     return problems, notes
-
-
-def _run_problems(run: Run) -> Iterator[str]:
-    spec = run.spec
-    yield from spec_problems(spec)
-    present = {record.cell for record in run.records}
-    yield from (f"{cell.name} is missing" for cell in spec.cells() if cell not in present)
-    expected = expected_header(spec)
-    for record in run.records:
-        yield from (f"{record.cell.name}: {problem}" for problem in record_problems(record, spec, expected))

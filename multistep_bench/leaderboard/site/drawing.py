@@ -7,7 +7,8 @@ from markupsafe import Markup, escape
 
 from multistep_bench.cards import Levels, TaskCard
 from multistep_bench.reporting.labels import short_count
-from multistep_bench.runs.record import Record, Run
+from multistep_bench.runs.record import Record
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import curve_values
 
@@ -35,7 +36,7 @@ def sparkline(run: Run, cells: Sequence[CellScore]) -> Markup:
 def chart(run: Run, cells: Iterable[CellScore], name: str) -> Markup:
     """Every curve of some cells with the task's levels, a star at each Eureka-moment.
 
-    name: told to who cannot see it.
+    name: the accessible label.
     """
     records = {record.cell: record for record in run.records}
     width, height = CHART_SIZE
@@ -79,8 +80,7 @@ class _Place:
 
 
 def _line(record: Record, run: Run, place: _Place, points: int | None) -> str:
-    items, measure = record.header.evaluation.items, run.spec.task.levels.measure
-    values = curve_values(record.evaluations, items, measure)
+    values = curve_values(record.curve, run.spec.task.levels.measure)
     kept = np.arange(len(values)) if points is None else np.unique(np.linspace(0, len(values) - 1, points).astype(int))
     kept = kept[np.isfinite(values[kept])]
     if not len(kept):

@@ -13,6 +13,7 @@ from typing import Any
 from multistep_bench import registry
 from multistep_bench.cards import BaselineCard, Recipe, TaskCard, list_baselines, list_tasks, load_baseline, load_task
 from multistep_bench.errors import NotFound
+from multistep_bench.leaderboard.checks.subject import Subject
 from multistep_bench.leaderboard.entry import Track
 from multistep_bench.runs.spec import RunSpec
 
@@ -45,6 +46,23 @@ def track_of(spec: RunSpec) -> Track:
 def spec_problems(spec: RunSpec) -> Iterator[str]:
     """Why a run cannot be on the leaderboard at all."""
     yield from _model_problems(spec)
+    yield from _task_problems(spec)
+
+
+def is_a_shipped_task(subject: Subject) -> Iterator[str]:
+    """Each task is the shipped card, under a shipped protocol with its budget, schedule and items, and at least its
+    seeds; what differs from the card is listed among the changes."""
+    for run in subject.entry.runs:
+        yield from (f"{run.spec.task.id}: {problem}" for problem in _task_problems(run.spec))
+
+
+def is_a_model_that_may_compete(subject: Subject) -> Iterator[str]:
+    """The model is not shown the intermediate variables, loads no weights, and is what its name builds."""
+    for run in subject.entry.runs:
+        yield from (f"{run.spec.task.id}: {problem}" for problem in _model_problems(run.spec))
+
+
+def _task_problems(spec: RunSpec) -> Iterator[str]:
     try:
         card = _task(spec.task.id)
         protocol = card.protocol(spec.protocol_name)

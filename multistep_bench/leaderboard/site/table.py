@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.board import SEED_MARKS, Row, Table
+from multistep_bench.leaderboard.site.board import SEED_MARKS, Row, Table
 from multistep_bench.reporting.labels import short_count
-from multistep_bench.runs.folder import write_atomically
 from multistep_bench.scoring.statistics import Interval
 
 BEGIN, END = "<!-- board: made by `mstep-bench leaderboard build` -->", "<!-- end of board -->"

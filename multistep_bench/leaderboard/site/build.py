@@ -5,12 +5,10 @@ themselves, and all text of an entry in them is escaped.
 """
 
 import base64
-import gc
 import hashlib
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,17 +18,17 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from multistep_bench import __version__
+from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.board import SEED_MARKS, Candidate, Row, Table, candidate, tables
-from multistep_bench.leaderboard.details import detail
+from multistep_bench.leaderboard.checks.noise import shared_curves
 from multistep_bench.leaderboard.entry import entry_folders
 from multistep_bench.leaderboard.references import references
-from multistep_bench.leaderboard.roughness import shared_curves
+from multistep_bench.leaderboard.site.board import SEED_MARKS, Candidate, Row, Table, candidate, tables
+from multistep_bench.leaderboard.site.details import detail
+from multistep_bench.leaderboard.site.table import replace_table
 from multistep_bench.leaderboard.suites import LARGEST, SIZE_CLASSES, read_suites
-from multistep_bench.leaderboard.table import replace_table
 from multistep_bench.leaderboard.verify import Verdict, verify, verify_entry
 from multistep_bench.reporting.labels import duration, number, rate_label, short_count
-from multistep_bench.runs.folder import write_atomically
 from multistep_bench.runs.machine import available_cores
 from multistep_bench.scoring.score import SCORER_VERSION
 
@@ -96,8 +94,7 @@ def _assessed(folders: Sequence[Path]) -> Iterator[Candidate]:
 
 
 def _assess(folder: Path) -> Candidate:
-    with _no_full_collections():
-        return candidate(verify(folder, draw_items=False))
+    return candidate(verify(folder, draw_items=False))
 
 
 def _shared(verdicts: Sequence[Verdict]) -> dict[int, list[str]]:
@@ -137,7 +134,7 @@ def _write_pages(built: Built) -> None:
 
 
 def _board_content(built: Built) -> dict[str, Any]:
-    script = _file("leaderboard", "board.js")
+    script = _file("leaderboard.site", "board.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return {
         "tables": built.tables,
@@ -159,7 +156,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=FunctionLoader(lambda name: _file("leaderboard", name)),
+        loader=FunctionLoader(lambda name: _file("leaderboard.site", name)),
     )
     environment.filters |= {
         "number": number,
@@ -169,19 +166,9 @@ def _environment() -> Environment:
         "count": lambda value: "–" if value is None else f"{value:,.0f}",
         "duration": lambda value: "–" if value is None else duration(value),
     }
-    environment.globals["css"] = Markup(_file("reporting", "report.css") + _file("leaderboard", "board.css"))
+    environment.globals["css"] = Markup(_file("reporting", "report.css") + _file("leaderboard.site", "board.css"))
     return environment
 
 
 def _file(package: str, name: str) -> str:
     return resources.files(f"multistep_bench.{package}").joinpath(name).read_text(encoding="utf-8")
-
-
-@contextmanager
-def _no_full_collections() -> Iterator[None]:
-    """Sets aside all objects imported, which reading thousands of records would have walked through again and again."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from multistep_bench import __version__
-from multistep_bench.leaderboard.board import SEED_MARKS, Row, Standing, Table
+from multistep_bench.leaderboard.checks.recipe import recipe_changes
 from multistep_bench.leaderboard.entry import Entry
-from multistep_bench.leaderboard.recipe import recipe_changes
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
+from multistep_bench.leaderboard.site.board import SEED_MARKS, Row, Standing, Table
 from multistep_bench.reporting.labels import number, rate_label
 from multistep_bench.reporting.report import run_command
 from multistep_bench.scoring.run import ROBUSTNESS_FRACTIONS
@@ -56,7 +56,7 @@ def _run(standing: Standing) -> dict[str, Any]:
         "charts": list(zip(map(rate_label, rates), standing.charts, strict=True)),
         "cells": [cell for cells in scored.cells_by_rate for cell in cells],
         "command": run_command(spec),
-        "sha256": spec.sha256(),
+        "sha256": spec.identity(),
         "spec": json.dumps(spec.dump(), indent=1, ensure_ascii=False),
     }
 

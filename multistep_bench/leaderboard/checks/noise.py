@@ -6,10 +6,11 @@ residual networks and transformers, trained on 11 tasks, the roughness below was
 is rounded to whole counts has about 0.0015.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from multistep_bench.leaderboard.checks.subject import Subject
 from multistep_bench.runs.record import Record
 
 LEAST_ROUGHNESS = 0.005
@@ -17,11 +18,27 @@ JUDGED_EVALUATIONS = 30  # fewer say nothing about noise
 MOVING = 1e-3  # relative step of the loss below which a model stands still, as at the end of a cosine schedule
 UNDECIDED = 0.05, 0.95  # accuracies between which items can still tip
 WINDOW = 24  # evaluations in a row that two curves may not share
-LIVELY = 8  # different values in a window, so that resting curves may look alike
+LIVELY = 8  # different values in a window, so that curves on a plateau may look alike
 LOSS_UNIT = 1e-9
 LARGEST = 2.0**60  # what a forger writes beyond it is found by other checks
 
 _WEIGHTS = np.random.default_rng(0).integers(1, 2**63, WINDOW, dtype=np.uint64) | np.uint64(1)
+
+
+def is_as_rough_as_counts(subject: Subject) -> Iterator[str]:
+    """Counts are no smoother than training gives, and no two cells share a stretch of 24 evaluations."""
+    for run in subject.entry.runs:
+        for record in run.records:
+            if record.status == "completed" and (problem := smoothness_problem(record)):
+                yield f"{run.spec.task.id}: {record.cell.name}: {problem}"
+    yield from (f"{first} and {second} share a curve" for first, second in shared_curves(fingerprints_of(subject)))
+
+
+def fingerprints_of(subject: Subject) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and fingerprints of every cell of an entry."""
+    for run in subject.entry.runs:
+        for record in run.records:
+            yield f"{run.spec.task.id}/{record.cell.name}", fingerprints(record)
 
 
 def smoothness_problem(record: Record) -> str | None:
@@ -30,9 +47,8 @@ def smoothness_problem(record: Record) -> str | None:
     Roughness is the mean square of the second difference over 6·N·p(1−p), its value for independent items; only
     evaluations count where the loss moves and the accuracy p is neither near 0 nor near 1.
     """
-    items = record.header.evaluation.items
-    counts = np.array([each.correct for each in record.evaluations], dtype=np.float64)
-    losses = np.array([each.loss for each in record.evaluations], dtype=np.float64)
+    items, losses = record.curve.set.items, record.curve.loss
+    counts = record.curve.correct.astype(np.float64)
     bends = counts[2:] - 2 * counts[1:-1] + counts[:-2]
     accuracy = counts[1:-1] / items
     moving = np.abs(losses[2:] - losses[1:-1]) > MOVING * losses[1:-1]
@@ -48,12 +64,11 @@ def smoothness_problem(record: Record) -> str | None:
 
 def fingerprints(record: Record) -> np.ndarray:
     """[windows] uint64: a hash of every lively stretch of counts, and of losses, wherever in the curve it lies."""
-    counts = [-1.0 if each.correct is None else float(each.correct) for each in record.evaluations]
-    losses = [-1.0 if each.loss is None else each.loss / LOSS_UNIT for each in record.evaluations]
-    return np.unique(np.concatenate([_window_hashes(counts), _window_hashes(losses)]))
+    losses = np.nan_to_num(record.curve.loss / LOSS_UNIT, nan=-1.0)
+    return np.unique(np.concatenate([_window_hashes(record.curve.correct), _window_hashes(losses)]))
 
 
-def _window_hashes(values: Sequence[float]) -> np.ndarray:
+def _window_hashes(values: np.ndarray) -> np.ndarray:
     if len(values) < WINDOW:
         return np.empty(0, np.uint64)
     whole = np.clip(np.round(values), -LARGEST, LARGEST).astype(np.int64)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from multistep_bench.leaderboard import drawing
 from multistep_bench.leaderboard.entry import Entry, Tier
+from multistep_bench.leaderboard.site import drawing
 from multistep_bench.leaderboard.suites import Suite, size_class
 from multistep_bench.leaderboard.verify import Verdict
 from multistep_bench.reporting.labels import rate_label, seeds_needed
 from multistep_bench.reporting.report import setups
-from multistep_bench.runs.record import Run
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, overall_score

@@ -8,9 +8,10 @@ import torch
 from multistep_bench.cards import load_task
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
-from multistep_bench.runs.record import EvaluationSet, Record, Run
+from multistep_bench.runs.record import EvaluationSet, Record
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.trainer import draw_auxiliary, draw_evaluation
+from multistep_bench.runs.store import Run
+from multistep_bench.training.data import draw_auxiliary, draw_evaluation
 
 
 class EvaluationSets:
@@ -24,9 +25,12 @@ class EvaluationSets:
     def problems(self, run: Run) -> Iterator[str]:
         """Cells trained on a CPU whose items are not those that the task draws; a GPU has other random numbers."""
         for record in run.records:
-            if record.header.hardware.get("device") != "cpu":
+            if record.status == "failed" and not len(record):
+                continue  # it failed before anything was drawn
+            if record.environment.hardware.get("device") != "cpu":
                 continue
-            if (record.header.evaluation, record.header.auxiliary) != self._of(run.spec, record):
+            sets = record.curve.set, {name: its.set for name, its in record.auxiliary.items()}
+            if sets != self._of(run.spec, record):
                 yield f"{record.cell.name}: its evaluation items are not those that {run.spec.task.id} draws"
 
     def _of(self, spec: RunSpec, record: Record) -> tuple[EvaluationSet, dict[str, EvaluationSet]]:
