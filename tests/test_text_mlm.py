@@ -175,7 +175,7 @@ def test_too_short_a_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_text_whose_parts_are_unlike_has_no_levels(small: TextMLM) -> None:
-    with pytest.raises(DataError, match=r"mine\.txt the losses of guessing, 2\.\d{3}, .* do not fall"):
+    with pytest.raises(DataError, match=r"mine\.txt the losses of guessing \(2\.\d{3}\), .* do not fall"):
         small.levels()
 
 

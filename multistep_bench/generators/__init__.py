@@ -1,4 +1,4 @@
-"""Rules that draw batches, in rooms by family."""
+"""Task generators: rules that draw batches, one package for each family."""
 
 BUILTIN = {  # name → the module that registers it
     "indicator": "multistep_bench.generators.tiles.indicator",

@@ -1,1 +1,1 @@
-"""What in-context tasks are made of: episodes of labelled items, and sequences with a rule of their own."""
+"""In-context learning: the rule of a sample stands in the sample itself."""

@@ -8,7 +8,7 @@ ZIPF_SCALE = 2**32  # the weight of the most frequent class
 
 
 class ClassSampler:
-    """Draws classes 0 … K − 1 in proportion to integer weights [K], which makes every draw exact."""
+    """Draws classes 0 … K − 1 in proportion to weights [K], integers, so that sums of them are exact."""
 
     def __init__(self, weights: torch.Tensor) -> None:
         self.weights = weights
@@ -22,7 +22,7 @@ class ClassSampler:
         total = self.ends[-1] - self.weights[excluded].sum(-1)
         point = uniform(*shape, rng=rng)
         point = (point * total).long()  # shape: a point on the line of all weights but the excluded ones
-        for gap in excluded.unbind(-1):  # ascending, so each gap is put back before the later ones
+        for gap in excluded.unbind(-1):  # ascending, so that every gap is skipped before the later ones
             weight = self.weights[gap]
             point = point + torch.where(point >= self.ends[gap] - weight, weight, 0)
         return torch.searchsorted(self.ends, point, right=True)

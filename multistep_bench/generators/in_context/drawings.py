@@ -16,7 +16,7 @@ def distinct_drawings(pool: Pool, classes: torch.Tensor, available: int, rng: to
     same = classes.unsqueeze(2) == classes.unsqueeze(1)  # B, m, m
     earlier = same.tril(-1).sum(2)  # B, m: items of the same class before each item
     point = uniform(*classes.shape, rng=rng)
-    number = (point * (available - earlier)).long()  # B, m: counts those images of the class that are still left
+    number = (point * (available - earlier)).long()  # B, m: counts only images of the class that are not yet taken
     for i in range(1, classes.shape[1]):
         taken = torch.where(same[:, i, :i], number[:, :i], available).sort(1).values
         for gap in taken.unbind(1):

@@ -1,4 +1,4 @@
-"""In-context learning: what all tasks share whose samples are pairs of item and label, and then a query item."""
+"""What all episodes share: a context of items with their labels, then a query item without one."""
 
 from abc import abstractmethod
 
@@ -13,7 +13,7 @@ from multistep_bench.generators.sampling import integers, shuffled
 
 
 class EpisodeTask(TaskGenerator):
-    """A context of n items with labels, then a query item of one of their classes: its label is asked for.
+    """A context of n items with labels, then a query item of one of their classes, whose label is asked for.
 
         items   |  ♣  |  ♠  |  ♥  |  ♠′ |      match = 1: the query is another drawing of item 1's class
         labels  |  2  |  0  |  1  |  ?  |      → 0
@@ -21,7 +21,7 @@ class EpisodeTask(TaskGenerator):
     A subclass sets `pairs` (n), `ways` (the classes in the context of an evaluated episode) and `num_labels`, and
     writes `item_space` and `draw`, whose batches `episodes` makes.
     Steps, [B] each: z is "match", the first context item of the query's class (-1 where there is none);
-    "query_class" and "item_0_class" … are the classes of all items, so that equal numbers are all the matches.
+    "query_class" and "item_0_class" … are the classes of all items, so every item of the query's class is known.
     """
 
     pairs: int
@@ -35,8 +35,8 @@ class EpisodeTask(TaskGenerator):
     def levels(self) -> Levels:
         """chance = 1/L; shortcut = 1/ways; ceiling = 1.
 
-        A model that matches nothing can do no better than to name one of the labels in the context: they are distinct
-        and equally likely, so it is right once in `ways` times, at a cross-entropy of log(ways) nats.
+        A model that matches nothing can at best name one of the labels in the context. They are distinct and equally
+        likely, so it is right once in `ways` times, at a cross-entropy of log(ways) nats.
         """
         return Levels(chance=1 / self.num_labels, shortcut=1 / self.ways, ceiling=1.0)
 
@@ -67,7 +67,7 @@ class EpisodeTask(TaskGenerator):
 
 
 def arranged(n: int, ways: int, copies: int, rng: torch.Generator) -> torch.Tensor:
-    """n contexts of `copies` items of each of `ways` classes in random order, then a query of any of them.
+    """n contexts of `copies` items of each of `ways` classes in random order, then a query of one of these classes.
 
     Class numbers 0 … ways − 1, [n, ways·copies + 1].
     """

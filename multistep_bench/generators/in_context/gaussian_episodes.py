@@ -19,16 +19,16 @@ from multistep_bench.generators.sampling import shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
-READING_ERROR = 1e-6  # a ceiling of 1 asks that nearest neighbours are wrong less often than this
-MARGIN = 10  # standard deviations that a normal number never reaches
+MATCHING_ERROR = 1e-6  # nearest neighbours must be wrong less often than this for a ceiling of 1
+MARGIN = 10  # standard deviations that normal noise never reaches
 
 
 class GaussianParameters(Strict):
     """dimension: D. noise: ε.
     pairs: N items in the context. copies: B of them of each class, so that the context shows N/B classes.
     labels: L, at least N/B, which is the default.
-    pool: 0 draws new classes with distinct labels for every episode. K > 0: training episodes are of K classes that
-    stay, class k with label k mod L, so that weights may learn them; evaluation is still on new classes.
+    pool: 0 draws new classes with distinct labels for every episode. K > 0: all training episodes draw from K fixed
+    classes, class k with label k mod L, so that the weights may memorise them; evaluation is still on new classes.
     seed: draws the pool.
     """
 
@@ -66,13 +66,12 @@ class GaussianEpisodes(EpisodeTask):
         items   |  μ₂ + η  |  μ₀ + η  |  μ₁ + η  |  μ₀ + η  |      match = 1
         labels  |    1     |    2     |    0     |    ?     |      → 2
 
-    The query is a new noisy draw of one of the context's classes. Classes are numbered within their episode, those of
-    a pool by their place there.
+    The query is another noisy point of one of the context's classes. Classes are numbered within their episode, those
+    of a pool within the pool.
 
-    With a pool, the accuracy that is scored is that on *new* classes, where the label stands in the context and nowhere
-    else: on the pool's own classes a model that remembers them looks the same as one that matches. Beside it, as
-    auxiliary curves: "in weights", on pool classes that are not in the context, and "trained classes", on pool
-    classes that are, which either way of answering gets right.
+    With a pool, the score is the accuracy on *new* classes, whose labels only the context shows: on the pool's classes
+    a model that memorises cannot be told from one that matches. Auxiliary curves: "in weights", on pool classes that
+    are not in the context, and "trained classes", on pool classes that are, where memorising and matching both work.
     """
 
     Parameters = GaussianParameters
@@ -82,7 +81,7 @@ class GaussianEpisodes(EpisodeTask):
         p = self.parameters
         self.pairs, self.ways, self.num_labels = p.pairs, p.ways, p.labels or p.ways
         wrong = (p.pairs - p.copies) * confusion(p.dimension, p.noise)
-        if wrong > READING_ERROR:
+        if wrong > MATCHING_ERROR:
             raise CardError(
                 f"noise {p.noise} in {p.dimension} dimensions of {self.id}: the nearest item may be of another class"
                 f" in up to {min(wrong, 1):.2g} of the episodes, and the ceiling is said to be 1; give less noise or"
@@ -137,12 +136,12 @@ class GaussianEpisodes(EpisodeTask):
 
 
 def confusion(dimension: int, noise: float) -> float:
-    """How often the query is nearer to a given item of another class than to a given item of its own.
+    """How often the query is nearer to a given item of another class than to a given item of the same class.
 
-    With a the difference to its own and b to the other, |a|² > |b|² iff Σ (a − b)(a + b) > 0. The pairs of coordinates
-    are independent and normal with correlation r, so that the regression coefficient of one on the other is positive
-    with probability P(T > √D·|r|/√(1 − r²)), T of Student's distribution with D degrees of freedom. Up to a factor,
-    Var a = 2ε², Var b = 2 + 2ε², Cov = ε².
+    With a the difference to the item of the same class and b to the other, |a|² > |b|² iff Σ (a − b)(a + b) > 0. The
+    pairs of coordinates are independent and normal with correlation r, so that the regression coefficient of one on the
+    other is positive with probability P(T > √D·|r|/√(1 − r²)), T of Student's distribution with D degrees of freedom.
+    Up to a factor, Var a = 2ε², Var b = 2 + 2ε², Cov = ε².
     """
     own, other, shared = 2 * noise**2, 2 + 2 * noise**2, noise**2
     r = (other - own) / ((own + other) ** 2 - 4 * shared**2) ** 0.5

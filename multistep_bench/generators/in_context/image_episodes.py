@@ -1,4 +1,4 @@
-"""In-context classification of images by labels that hold for one episode or for good (after Chan et al. 2022)."""
+"""In-context classification of images, whose labels are redrawn in every episode or fixed (after Chan et al. 2022)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,19 +21,19 @@ from multistep_bench.registry import register_generator
 from multistep_bench.sources.images import open_source
 from multistep_bench.strict import Strict
 
-HELD_OUT = 4  # drawings of each training class that only "in weights" shows, where labels are fixed
+HELD_OUT = 4  # drawings of each training class kept for "in weights", where labels are fixed
 
 
 class ImageEpisodeParameters(Strict):
     """source: name of an image source whose two splits hold different classes.
     pixels: height and width of an item; source images of another size are resized bilinearly.
     shots, ways: context items of each class, and classes.
-    labels: L, at least `ways`, which 0 stands for; distinct ones are dealt anew to the classes of every episode.
-    symmetries: every class of the source is eight, one for each rotation and mirror image.
-    fixed_labels: every training class keeps its own label, evaluation deals the first `ways` of them, and training
-    episodes are those of Chan et al.: with probability `bursty` the context holds shots − 1 items of each of `ways`
-    classes and `ways` random items, and the query is of one of these classes; else all items are random. Classes are
-    drawn with frequencies 1 / rank^`zipf`, their ranks by `seed`.
+    labels: L, at least `ways`; 0 means `ways`. Every episode deals distinct labels to its classes.
+    symmetries: every class of the source counts as eight, one for each rotation and mirror image.
+    fixed_labels: every training class has one label throughout, and evaluation deals the first `ways` of them.
+    Training episodes are those of Chan et al.: with probability `bursty` the context holds shots − 1 items of each of
+    `ways` classes and `ways` random items, and the query is of one of these classes; otherwise all items are random.
+    Classes are drawn with frequencies 1 / rank^`zipf`; `seed` draws their ranks.
     """
 
     source: str = "characters"
@@ -68,14 +68,14 @@ class ImageEpisodes(EpisodeTask):
         items   |  あ  |  ग  |  ग  |  あ  |  ग′ |      2-shot, 2-way; match = 1
         labels  |  0   |  1  |  1  |  0  |  ?  |      → 1
 
-    Classes are drawn without replacement, and no drawing shows up twice in an episode, in whatever symmetry. Evaluation
-    takes classes that training never shows: with labels dealt anew, whatever the labels in training are, so that a
-    label stands in the context alone.
+    Classes are drawn without replacement, and no drawing comes twice in an episode, not even in another symmetry.
+    Evaluation takes classes that training never shows and deals their labels anew in every episode, whether or not
+    training does, so that only the context shows a label.
 
     With fixed labels the auxiliary curve "in weights" is on training classes that are not in the context, drawn with
-    their frequencies, with `HELD_OUT` drawings of each that training never shows as queries.
-    Further steps: "query_image" and "item_0_image" …, the number of each drawing in the source. A class is counted as
-    8 · (its number in the source) + its symmetry, or as in the source without symmetries.
+    their frequencies; its queries are the `HELD_OUT` drawings of each class that training never shows.
+    Further steps: "query_image" and "item_0_image" …, the number of each drawing in the source. The number of a class
+    is 8 · (number in the source) + symmetry, or the number in the source without symmetries.
     """
 
     Parameters = ImageEpisodeParameters

@@ -13,12 +13,12 @@ from multistep_bench.generators.sampling import integers, shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
-HASHES = 2**48  # values of the hash that parts the functions between the splits
+HASHES = 2**48  # values of the hash that divides the functions between the splits
 
 
 class LookupParameters(Strict):
-    """pairs: number N of symbols in a sequence, and of pairs k → f(k).
-    symbols: size V of the vocabulary that they come from.
+    """pairs: N, the number of pairs k → f(k) in a sequence, over N symbols.
+    symbols: V, the number of symbols in the vocabulary.
     hops: the longest chain; evaluation asks for chains of this length, training for 1 to `hops` hops.
     """
 
@@ -46,11 +46,11 @@ class Lookup(TaskGenerator):
         7 2 5 9 2 5 9 7  h=2  7      7 → 2, then 2 → 5, so the answer, read at the last token, is 5
 
     The pairs form one cycle, uniform among those of N distinct symbols out of V. Tokens 0 … V − 1 are the symbols,
-    token V + h − 1 says h. Training asks for 1 … `hops` hops, each as often, evaluation for `hops`.
+    token V + h − 1 says h. Training asks for 1 … `hops` hops, equally often; evaluation for `hops`.
 
-    No function f of an evaluation is ever trained on: of each cycle and its reverse a hash assigns one to training
-    and one to evaluation, so the splits have half of all functions each, and a function's edges do not tell its split.
-    Steps: "symbol_1" … "symbol_{hops − 1}", [B] each, the symbols passed on the way, `IGNORED` on a shorter chain.
+    No function f of an evaluation is ever trained on: a hash assigns one of each cycle and its reverse to training
+    and the other to evaluation. So each split has half of all functions, and single edges do not tell the split.
+    Steps: "symbol_1" … "symbol_{hops − 1}", [B] each: the symbols along the chain, `IGNORED` beyond a shorter chain.
     """
 
     Parameters = LookupParameters
@@ -58,11 +58,11 @@ class Lookup(TaskGenerator):
     def levels(self) -> Levels:
         """chance = 1/V; shortcut = 1/(N − 1), naming a symbol of the context other than the start; ceiling = 1.
 
-        For 0 < h < N the answer is not the start, and as f is uniform among the cycles, it is uniform on the other
-        N − 1 symbols: whoever does not read the pairs can be right no more often. (Any symbol of the context is right
-        with probability 1/N.) A model that looks up the start once but cannot go on knows that f(start) is not the
-        answer and reaches 1/(N − 2); one that rules out f⁻¹(start) too, while h < N − 1, reaches 1/(N − 3). With N = 4
-        that is the answer to h = 2, found by elimination without a chain; from N = 5 on it is below the threshold.
+        For 0 < h < N the answer is not the start. As f is uniform among the cycles, the answer is uniform on the other
+        N − 1 symbols, so a model that does not use the pairs is right no more often. (Naming any symbol of the context
+        is right with probability 1/N.) A model that does one lookup but no second rules out f(start) and reaches
+        1/(N − 2); one that also rules out f⁻¹(start), while h < N − 1, reaches 1/(N − 3). With N = 4 elimination thus
+        answers h = 2 without a chain; from N = 5 on it stays below the threshold.
         """
         p = self.parameters
         return Levels(chance=1 / p.symbols, shortcut=1 / (p.pairs - 1), ceiling=1.0)
@@ -89,7 +89,7 @@ class Lookup(TaskGenerator):
         return self._chains(hops, split, rng)
 
     def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
-        """Chains of each shorter length, "hop 1" and so on: half as many items as of the longest."""
+        """Chains of each shorter length, "hop 1" and so on, of n / 2 items each."""
         few = -(-n // 2)
         return {
             f"hop {hops}": self._chains(torch.full((few,), hops, device=rng.device), "eval", rng)
@@ -101,18 +101,18 @@ class Lookup(TaskGenerator):
         return str(token) if token < symbols else f"h={token - symbols + 1}"
 
     def held_out(self, cycles: torch.Tensor) -> torch.Tensor:
-        """Whether the functions c₀ → c₁ → … → c₀ of cycles [B, N] belong to evaluation: bool [B]."""
+        """Which of the cycles c₀ → c₁ → … → c₀, [B, N], belong to evaluation: bool [B]."""
         symbols = self.parameters.symbols
         rng = seeds.generator(seeds.derive("lookup", "split", symbols))
         hashes = integers(HASHES, symbols, symbols, rng=rng).to(cycles.device)
 
         def total(cycles: torch.Tensor) -> torch.Tensor:
-            return hashes[cycles, cycles.roll(-1, 1)].sum(1) % HASHES  # over the edges, so whatever c₀ is
+            return hashes[cycles, cycles.roll(-1, 1)].sum(1) % HASHES  # a sum over edges, so the same from any c₀
 
         return total(cycles) < total(cycles.flip(1))
 
     def _chains(self, hops: torch.Tensor, split: Split, rng: torch.Generator) -> Batch:
-        """A sample for each number of hops, [B]."""
+        """One sample for each number of hops in `hops`, [B]."""
         p, n = self.parameters, len(hops)
         cycle = shuffled(n, p.symbols, rng)[:, : p.pairs]  # B, N: start, f(start), f(f(start)), …
         belongs = self.held_out(cycle) == (split == "eval")

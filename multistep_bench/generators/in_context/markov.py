@@ -1,4 +1,4 @@
-"""In-context Markov chains: every sequence has its own transition matrix, to be read off the sequence itself."""
+"""In-context Markov chains: every sequence has a transition matrix of its own, which only the sequence shows."""
 
 from functools import lru_cache
 
@@ -27,18 +27,18 @@ class MarkovParameters(Strict):
 
 @register_generator("markov")
 class Markov(TaskGenerator):
-    """A walk of T tokens over k states; say where it goes next (Edelman et al. 2024, arXiv 2402.11004).
+    """A walk of T tokens over k states: which state comes next? (Edelman et al. 2024, arXiv 2402.11004)
 
-        inputs           1 0 1 0 0 1 0 1 0          after a 0 came 1, 0, 1, 1: the bigram predictor says 1
-        training targets 0 1 0 0 1 0 1 0 1          the next state at every position; the last one was drawn as well
-        scored target    . . . . . . . . 1          whatever was drawn: the most frequent successor of the last state
+        inputs           1 0 1 0 0 1 0 1 0          after 0 came 1, 0, 1, 1: the bigram predictor says 1
+        training targets 0 1 0 0 1 0 1 0 1          the next state at every position
+        scored target    . . . . . . . . 1          the most frequent successor of the last state, whatever was drawn
 
     The rows of the transition matrix are drawn from Dirichlet(1, …, 1) for every sequence, the first state is uniform.
     The exact Bayes predictor is the bigram one, P(j) = (n_ij + 1)/(n_i + k) where i is the last state and n counts the
-    transitions of the sequence. Evaluation scores the agreement with its most probable state at the last position,
-    which is a function of all T tokens and stands in none of them; where two states share the largest count the
-    sequence is not scored. Learning passes through uniform answers and the unigram predictor, which counts states.
-    Step "state", [B]: the last state i, whose row of counts is the one to read.
+    transitions of the sequence. Evaluation scores agreement with this predictor's most probable state at the last
+    position, which is a function of all T tokens and is none of them. Where two states share the largest count the
+    sequence is not scored. Models first learn uniform answers, then the unigram predictor, which counts states.
+    Step "state", [B]: the last state i, whose row of counts gives the answer.
     """
 
     Parameters = MarkovParameters
@@ -73,9 +73,9 @@ class Markov(TaskGenerator):
         return self._scored_last(seen, most_frequent(transition_counts(seen, self.parameters.states)))
 
     def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
-        """Answers at the last position against the state that was drawn next, and against the unigram predictor's.
+        """At the last position: agreement with the state drawn next, and with the unigram predictor.
 
-        Of a quarter of the items each, and no item where two states are equally frequent for "unigram".
+        On n / 4 sequences each; "unigram" leaves out those whose two most frequent states are equally frequent.
         """
         walk = self._walks(-(-n // 4), rng)
         seen = walk[:, :-1]
@@ -100,7 +100,7 @@ class Markov(TaskGenerator):
 
     @staticmethod
     def _scored_last(seen: torch.Tensor, answers: torch.Tensor) -> Batch:
-        """Sequences [B, T] of which only the last position is scored, against answers [B]."""
+        """Sequences [B, T] scored at the last position alone, against answers [B]."""
         targets = torch.full_like(seen, IGNORED)
         targets[:, -1] = answers
         return Batch(seen, targets, {"state": seen[:, -1]})
@@ -119,7 +119,7 @@ def state_counts(seen: torch.Tensor, states: int) -> torch.Tensor:
 
 
 def most_frequent(counts: torch.Tensor) -> torch.Tensor:
-    """The state with the largest of counts [B, k], `IGNORED` where several have it: [B]."""
+    """The state with the largest count, [B], from counts [B, k]; `IGNORED` where several states have it."""
     largest, state = counts.max(1)
     alone = (counts == largest.unsqueeze(1)).sum(1) == 1
     return torch.where(alone, state, torch.full_like(state, IGNORED))
@@ -127,12 +127,12 @@ def most_frequent(counts: torch.Tensor) -> torch.Tensor:
 
 @lru_cache
 def unigram_agreement(states: int, tokens: int) -> float:
-    """How often the unigram predictor names the bigram predictor's state, where that is unique.
+    """How often unigram and bigram predictor name the same state, where the bigram predictor's is unique.
 
     Measured on `SIMULATED` sequences of a frozen stream, so the standard error is at most ½/√(131072) = 0.0014 (a
     little more for the few that are not scored). They are drawn without their matrices: a state's next visit goes to j
     with probability (n_ij + 1)/(n_i + k), Pólya's urn. Counts are integers, so every machine finds the same ratio.
-    Where states are equally frequent the first one is named: as all states are alike, that is right as often as any.
+    Of equally frequent states the first is named; by symmetry any other choice is right as often.
     """
     rng = seeds.generator(seeds.derive("markov", states, tokens))
     every = torch.arange(SIMULATED)

@@ -1,4 +1,4 @@
-"""Pointer agreement: a masked verb agrees with one noun of its sentence, and another token says with which."""
+"""Pointer agreement: a masked verb agrees with one noun of its sentence, and a pointer token says with which."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
 SELECTED_VERB = 0.5  # probability of selecting the verb in training
-SECONDARY_SHARE = 4  # a auxiliary evaluation has a quarter of the items: each scores more than one position
+AUXILIARY_SHARE = 4  # an auxiliary evaluation has a quarter of the items: each scores more than one position
 
 
 class AgreementParameters(Strict):
@@ -47,11 +47,11 @@ class Agreement(TaskGenerator):
     Every noun slot has a uniform class and a uniform member of it; the verb is a uniform member of its class. Tokens
     0 … N − 1 are the pointers, then come K·M nouns and K·M verbs, each permuted once; [MASK] is the last token.
 
-    Training selects 15 % of the positions and the verb with probability ½, shows them by the 80/10/10 rule, and has
-    targets at all of them. Evaluation shows [MASK] for the verb and nothing else, so that the levels are exact. An
-    answer is right where the kind of token with the highest total probability is that of the target: the kinds are
-    each pointer, each class of nouns and each class of verbs. Auxiliary "all masked": sentences masked as in training,
-    scored at every position that shows [MASK].
+    Training selects 15 % of the positions and the verb with probability ½, corrupts them by the 80/10/10 rule, and has
+    targets at all of them. Evaluation masks the verb alone, so that the levels are exact. Tokens have kinds: each
+    pointer, each class of nouns and each class of verbs. An answer is right if the kind with the highest total
+    probability is that of the target. Auxiliary "all masked": sentences masked as in training, scored at every
+    position that shows [MASK].
     Steps: "pointer", r, and "class", that of noun r and of the verb.
     """
 
@@ -78,36 +78,36 @@ class Agreement(TaskGenerator):
         return kinds
 
     @property
-    def seen_right_noun(self) -> float:
-        """q, the probability that a given noun is of the verb's class: it is noun r, or agrees by chance."""
+    def agreeing_noun(self) -> float:
+        """q, the probability that a given noun is of the verb's class: as noun r, or by chance."""
         n, k = self.parameters.nouns, self.parameters.classes
         return 1 / n + (1 - 1 / n) / k
 
     def accuracies(self) -> dict[str, float]:
-        """Class accuracy at the masked verb of the best reader of each kind.
+        """Class accuracy at the masked verb of the best predictor with the given inputs.
 
-        chance 1/K: sees nothing. bigram q = 1/N + (1 − 1/N)/K: sees the last noun alone. bag E[largest count]/N: sees
-        all nouns but not the pointer, and names the most frequent class. optimum 1.
+        chance 1/K: no inputs. bigram q = 1/N + (1 − 1/N)/K: the last noun. bag E[largest count]/N: all nouns but not
+        the pointer, naming the most frequent class. optimum 1: everything.
         """
         n, k = self.parameters.nouns, self.parameters.classes
         return {
             "chance": 1 / k,
-            "bigram": self.seen_right_noun,
+            "bigram": self.agreeing_noun,
             "bag": expected_largest_count(n, k) / n,
             "optimum": 1.0,
         }
 
     def losses(self) -> dict[str, float]:
-        """Cross-entropy in nats at the masked verb of the best reader of each kind.
+        """Cross-entropy in nats at the masked verb of the best predictor with the inputs of `accuracies`.
 
         unigram log(KM). bigram log M − q·log q − (1 − q)·log((1 − q)/(K − 1)).
         bag log M − K·Σ_c Bin(c; N, 1/K)·(c/N)·log(c/N): the verb's class is that of noun i with probability 1/N.
         optimum log M.
         """
         n, k, m = self.parameters.nouns, self.parameters.classes, self.parameters.members
-        q = self.seen_right_noun
+        q = self.agreeing_noun
         bag = 0.0
-        for count in range(1, n):  # of nouns of one class; none or all of them leave nothing to guess
+        for count in range(1, n):  # of nouns of one class; for 0 and N the class is certain
             bag -= k * float(stats.binom.pmf(count, n, 1 / k)) * count / n * math.log(count / n)
         return {
             "unigram": math.log(k * m),
@@ -137,7 +137,7 @@ class Agreement(TaskGenerator):
         )
 
     def token_name(self, token: int) -> str:
-        """A pointer as "m2", a noun as "n2.1" and a verb as "v2.1", by class and member; all are counted from 0."""
+        """A pointer as "m2", a noun as "n2.1" and a verb as "v2.1" (class, member), all counted from 0."""
         p = self.parameters
         if token < p.nouns:
             return f"m{token}"
@@ -156,7 +156,7 @@ class Agreement(TaskGenerator):
         return Batch(torch.where(verb, self.vocabulary, sentences), targets_at(sentences, verb), steps)
 
     def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
-        n = -(-n // SECONDARY_SHARE)
+        n = -(-n // AUXILIARY_SHARE)
         sentences, steps = self._sentences(n, rng)
         inputs = corrupt(sentences, select(n, self.probabilities, rng), self.vocabulary, rng)
         return {"all masked": Batch(inputs, targets_at(sentences, inputs == self.vocabulary), steps)}

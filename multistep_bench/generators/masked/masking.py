@@ -1,4 +1,4 @@
-"""Masking for masked language modelling: which positions are selected, and what they show instead.
+"""Masking for masked language modelling: which positions are selected, and what the model sees there.
 
 Devlin et al. 2019 (BERT, section 3.1), drawn anew for every batch as in Liu et al. 2019 (RoBERTa, section 4.1).
 """
@@ -11,18 +11,18 @@ from multistep_bench.generators.sampling import integers, uniform
 MASK_NAME = "[MASK]"
 SELECTED = 0.15  # of all positions
 SHOW_MASK = 0.8  # of the selected positions: these show [MASK]
-SHOW_RANDOM = 0.1  # of the selected positions: these show a uniform ordinary token; the rest shows its own
+SHOW_RANDOM = 0.1  # of the selected positions: these show a uniform ordinary token; the rest are unchanged
 
 
 def select(n: int, probabilities: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Selects each position of n sentences on its own: bool [n, T] from the probabilities [T] of the positions."""
+    """Selects positions of n sentences independently, with the probabilities [T]: bool [n, T]."""
     return uniform(n, len(probabilities), rng=rng) < probabilities.to(rng.device)
 
 
 def corrupt(tokens: torch.Tensor, selected: torch.Tensor, vocabulary: int, rng: torch.Generator) -> torch.Tensor:
-    """What a model sees of the tokens [B, T]: 80 % of the selected show [MASK], 10 % a random token, 10 % themselves.
+    """What a model sees of tokens [B, T]: of the selected, 80 % become [MASK], 10 % a random token, 10 % stay.
 
-    vocabulary: the number V of ordinary tokens, 0 … V − 1, a random one being uniform among them; [MASK] is token V.
+    vocabulary: V; ordinary tokens are 0 … V − 1, from which random ones are drawn uniformly, and [MASK] is token V.
     """
     kind = uniform(*tokens.shape, rng=rng)
     random = integers(vocabulary, *tokens.shape, rng=rng)

@@ -1,4 +1,4 @@
-"""Readers that know a token's frequency, or that and its left neighbour: levels of a text that need no training."""
+"""Unigram and bigram predictors by counting: reference levels of a text that need no training."""
 
 import numpy as np
 import torch
@@ -21,15 +21,15 @@ def pair_counts(tokens: torch.Tensor, vocabulary: int) -> csr_array:
 
 
 def unigram_probabilities(counts: csr_array) -> np.ndarray:
-    """p(b) = (c(b) + 1) / (N + V), [V]: the frequencies of a text, one added to each count (Laplace)."""
+    """p(b) = (c(b) + 1) / (N + V), [V]: frequencies with add-one (Laplace) smoothing."""
     frequency = counts.sum(0)
     return (frequency + 1) / (frequency.sum() + len(frequency))
 
 
 def bigram_probabilities(counts: csr_array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """p(b | a) = (c(a, b) + d(a)·p(b)) / (c(a) + d(a)) for each pair, where d(a) different tokens follow a.
+    """p(b | a) = (c(a, b) + d(a)·p(b)) / (c(a) + d(a)) for each pair (a, b), where d(a) distinct tokens follow a.
 
-    Witten and Bell 1991, smoothed towards the unigram; p(b) itself where a was never seen.
+    Witten–Bell smoothing (1991) towards the unigram p(b), which is used alone where a was never seen.
     """
     followers, seen = np.diff(counts.indptr)[left], counts.sum(1)[left]
     unigram = unigram_probabilities(counts)[right]
@@ -38,9 +38,9 @@ def bigram_probabilities(counts: csr_array, left: np.ndarray, right: np.ndarray)
 
 
 def cross_entropies(train: torch.Tensor, held_out: torch.Tensor, vocabulary: int) -> tuple[float, float]:
-    """Unigram and bigram cross-entropy in nats a token of a held-out text, with the counts of a training text.
+    """Unigram and bigram cross-entropy in nats per token on a held-out text, from the counts of a training text.
 
-    Both texts [N] are read as rings. The bigram reader is shown the true left neighbour at every token.
+    Both texts [N] are read as rings. The bigram predictor sees the true left neighbour of every token.
     """
     counts, pairs = pair_counts(train, vocabulary), pair_counts(held_out, vocabulary).tocoo()
     left, right = pairs.coords

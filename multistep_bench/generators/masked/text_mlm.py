@@ -1,4 +1,4 @@
-"""Masked language modelling on real text, measured against readers of one and of two tokens."""
+"""Masked language modelling on real text, measured against unigram and bigram predictors."""
 
 import math
 from collections.abc import Mapping
@@ -42,10 +42,10 @@ class TextMLM(TaskGenerator):
         T h e _ [M] o b s t e r _ q s [M] a ...      [M] = [MASK], q = a random token
                  l                  i  _             targets in training; in evaluation only l and _
 
-    A window starts anywhere in its part of the text, which is read as a ring, so that every token comes up equally
-    often at every position. Tokens 0 … V − 1 are the vocabulary, [MASK] is token V. Masks are drawn anew for every
-    batch. Training has targets at all selected positions, evaluation only at those that show [MASK].
-    There is no single z, so `Batch.steps` is empty: what must be used is the context of a position.
+    A window starts anywhere in its part of the text. The text is read as a ring, so that every token is equally
+    frequent at every position. Tokens 0 … V − 1 are the vocabulary, [MASK] is token V. Every batch draws new masks.
+    Training has targets at all selected positions, evaluation only at those that show [MASK].
+    There is no single z, so `Batch.steps` is empty: the intermediate variable is the whole context of a position.
     """
 
     Parameters = TextMLMParameters
@@ -70,17 +70,17 @@ class TextMLM(TaskGenerator):
     def levels(self) -> Levels:
         """Cross-entropies in nats at the positions that show [MASK], which are a uniform sample of all positions.
 
-        chance = log V. shortcut = that of the unigram reader, ceiling = that of the bigram reader: frequencies counted
-        in the training text and smoothed (see `ngram`), the mean taken over the whole held-out text. The bigram reader
-        is shown the true left neighbour. It is a reference and no limit: a model that reads both sides may go below.
-        Raises `DataError` where the two parts of a text are so short or unlike that the levels do not fall.
+        chance = log V. shortcut = unigram predictor, ceiling = bigram predictor: counted in the training text and
+        smoothed (see `ngram`), averaged over the whole held-out text. The bigram predictor sees the true left
+        neighbour. The ceiling is a reference, not a bound: a model that uses both sides can go below it.
+        Raises `DataError` where the two parts of a text are so short or so different that the levels do not fall.
         """
         chance = math.log(self.vocabulary.size)
         if not chance >= self.unigram > self.bigram:
             raise DataError(
-                f"on the held-out part of {self.parameters.text} the losses of guessing, {chance:.3f}, of the unigram"
-                f" reader, {self.unigram:.3f}, and of the bigram reader, {self.bigram:.3f}, do not fall, which leaves"
-                " nothing to score; give a longer text, or one that ends as it begins"
+                f"on the held-out part of {self.parameters.text} the losses of guessing ({chance:.3f}), of the unigram"
+                f" predictor ({self.unigram:.3f}) and of the bigram predictor ({self.bigram:.3f}) do not fall, so there"
+                " is nothing to score; give a longer text, or one whose end is like its beginning"
             )
         return Levels(chance=chance, shortcut=self.unigram, ceiling=self.bigram)
 
@@ -117,7 +117,7 @@ class TextMLM(TaskGenerator):
         return Batch(inputs, targets_at(windows, scored), {})
 
     def _encoded(self, part: TextPart, split: Split) -> torch.Tensor:
-        """The tokens of a part, [N] int16. The memory asked for is one token a byte; what is not filled is not used."""
+        """The tokens of a part, [N] int16, in a buffer of one token per byte, the most there can be."""
         tokens, count = torch.empty(len(part), dtype=torch.int16), 0
         for piece in part.pieces():
             encoded = torch.from_numpy(self.vocabulary.encode(piece))

@@ -33,36 +33,36 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """rows × columns square cells of `tile` pixels; a cell without a tile is black."""
+    """rows × columns square tiles of `tile` × `tile` pixels; a place without a tile is black."""
 
     rows: int
     columns: int
     tile: int
 
     def layout(self, names: Sequence[str]) -> dict[str, Region]:
-        """The region of each cell, named row by row."""
+        """The region (top, left, height, width) of each place, named row by row."""
         t = self.tile
         return {name: (i // self.columns * t, i % self.columns * t, t, t) for i, name in enumerate(names)}
 
     def space(self) -> gymnasium.spaces.Box:
-        """Images [3, H, W]: a pixel is grey × (colour + noise), and noise of ten standard deviations never occurs."""
+        """Images [3, H, W]: a pixel is grey × (colour + noise), and noise never reaches ten standard deviations."""
         margin = 10 * COLOUR_NOISE
         shape = (3, self.rows * self.tile, self.columns * self.tile)
         return gymnasium.spaces.Box(-margin, 1 + margin, shape, np.float32)
 
     def paint(self, tiles: Sequence[Tile], places: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Images [B, 3, H, W] float32: each tile's pixels / white × tint, at its cell [B] of `places`."""
+        """Images [B, 3, H, W] float32: each tile's pixels / white × tint, at its place [B], counted row by row."""
         batch, device = len(places[0]), places[0].device
         channels = max(tile.pool.channels for tile in tiles)
-        t, cells = self.tile, self.rows * self.columns
-        pixels = torch.zeros(batch * cells, channels, t * t, dtype=torch.uint8, device=device)
-        tint = torch.zeros(batch * cells, 3, device=device)
-        first = torch.arange(batch, device=device) * cells
+        t, count = self.tile, self.rows * self.columns
+        pixels = torch.zeros(batch * count, channels, t * t, dtype=torch.uint8, device=device)
+        tint = torch.zeros(batch * count, 3, device=device)
+        first = torch.arange(batch, device=device) * count
         for tile, place in zip(tiles, places, strict=True):
             images = tile.pool.on(device).images.index_select(0, tile.rows)
             pixels.index_copy_(0, first + place, images.view(batch, -1, t * t).expand(-1, channels, -1))
             tint.index_copy_(0, first + place, (tile.tint / tile.pool.white).float())
-        # Whole pixel rows of the image, so that the multiplication runs along memory.
+        # Whole pixel rows of the image, so that the multiplication reads memory in order.
         pixels = pixels.view(batch, self.rows, self.columns, channels, t, t).permute(0, 3, 1, 4, 2, 5)
         pixels = pixels.reshape(batch, channels, self.rows, t, self.columns * t).float()
         tint = tint.view(batch, self.rows, self.columns, 3).permute(0, 3, 1, 2)

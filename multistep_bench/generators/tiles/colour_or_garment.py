@@ -30,7 +30,7 @@ PALETTE: Colours = [(red / 255, green / 255, blue / 255) for red, green, blue in
 
 @register_generator("colour_or_garment")
 class ColourOrGarment(Indicator):
-    """Both indicators of one group: the class of target A, otherwise the number of its colour in `TEN_COLOURS`.
+    """Both indicators of one group: the class of target A, otherwise the number of A's colour in `TEN_COLOURS`.
 
         +-------------+-------------+      +-------------+-------------+
         | 1, pink     | bag, blue   |      | 1, pink     | bag, blue   |

@@ -18,7 +18,7 @@ class IndicatorParameters(FourTileParameters):
     """indicator_source, target_source: names of image sources.
     indicator_groups: groups of source classes, all of one size; two indicators of one group count as the same.
     target_classes: source classes that targets come from, relabelled 0, 1, … in this order.
-    coloured: whether indicators are red or blue; without, they are white as the targets are.
+    coloured: whether indicators are red or blue; if not, they are white like the targets.
     """
 
     indicator_source: str = "mnist"
@@ -39,7 +39,7 @@ class Indicator(FourTiles):
         +------+------+      +------+------+
          same = 1: bag       same = 0: coat
 
-    Indicators are red (colour 0) or blue (1), which says nothing, unless `coloured` is off; targets are white (-1).
+    Indicators are red (colour 0) or blue (1) at random, a distractor, unless `coloured` is off; targets are white (-1).
     """
 
     Parameters = IndicatorParameters

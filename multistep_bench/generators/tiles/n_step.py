@@ -1,4 +1,4 @@
-"""A chain of two, three or four steps: each comparison says where the next one is looked up."""
+"""A chain of two, three or four steps: each comparison says where the next one is made."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,22 +31,22 @@ class NStepParameters(TileParameters):
 
 @register_generator("n_step")
 class NStep(TileTask):
-    """A walk down a binary tree of k comparisons and classifications in all.
+    """k steps: k − 1 comparisons lead down a binary tree of tiles to a target, which is classified.
 
-    Cell i (row by row) has the children 2i and 2i + 1: cell 0 is the reference, cells 1 … L − 1 are indicators and
-    cells L … 2L − 1 the L = 2^(k−1) targets. The walk starts at cell 1. An indicator that shows the class of its
-    parent, cell ⌊i/2⌋, sends it to cell 2i, any other to cell 2i + 1. The target it ends at is asked for.
+    Tile i (row by row) has the children 2i and 2i + 1: tile 0 is the reference, tiles 1 … L − 1 are indicators and
+    tiles L … 2L − 1 the L = 2^(k−1) targets. The walk starts at tile 1. If an indicator shows the class of its parent,
+    tile ⌊i/2⌋, the walk goes on to tile 2i, otherwise to tile 2i + 1. The target it ends at is asked for.
 
         +------+------+------+------+
-        |  1   |  1   |  1   |  2   |      k = 3: cell 1 shows 1 like cell 0 (same_1 = 1), so on to cell 2;
-        +------+------+------+------+      cell 2 shows 1 like cell 1 (same_2 = 1), so on to cell 4: coat
+        |  1   |  1   |  1   |  2   |      k = 3: tile 1 shows 1 like tile 0 (same_1 = 1), so on to tile 2;
+        +------+------+------+------+      tile 2 shows 1 like tile 1 (same_2 = 1), so on to tile 4: coat
         | coat | bag  | boot | shirt|
         +------+------+------+------+
 
-    Every comparison is a fair coin, also off the walk. With k = 2 this is the two-step task, its tiles rearranged.
-    Indicators are red (colour 0) or blue (1), which says nothing; targets are white.
-    Steps, [B] each: "visited_1" … are the indicators' cells along the walk, "same_1" … the comparisons made there,
-    "target_location" the cell it ends at; and for each region its source class, the number of its image there and, for
+    Every comparison is a fair coin, also off the walk. With k = 2 this is the two-step task with rearranged tiles.
+    Indicators are red (colour 0) or blue (1) at random; targets are white.
+    Steps, [B] each: "visited_1" … are the indicators along the walk, "same_1" … the comparisons made there,
+    "target_location" the tile it ends at; and for each region its source class, the number of its image there and, for
     the reference and the indicators, its colour: "indicator_1_class", "indicator_1_image", "indicator_1_colour".
     """
 
@@ -73,9 +73,8 @@ class NStep(TileTask):
         """The best accuracy of a model that knows all comparisons but `missing` of them.
 
         It has c = 2^missing equally likely targets left, whose labels are independent and uniform over K classes,
-        and names the most frequent of them: right with probability s = E[largest count] / c before label noise,
-        s·(1 − η) + (1 − s)·η/(K − 1) after it. E[largest count] = Σ_{m<c} P(largest > m), where
-        P(largest ≤ m) = c!/K^c · [x^c] (Σ_{i≤m} x^i/i!)^K.
+        and names the most frequent of them: right with probability s = E[largest count] / c before label noise
+        (`expected_largest_count`), s·(1 − η) + (1 − s)·η/(K − 1) after it.
         """
         noise, k = self.parameters.label_noise, self.num_classes
         share = expected_largest_count(2**missing, k) / 2**missing
@@ -84,7 +83,7 @@ class NStep(TileTask):
     def levels(self) -> Levels:
         """chance = 1/K, shortcut = `accuracy_without(k − 1)` (no comparison known), ceiling = `accuracy_without(0)`.
 
-        A model that learns the chain step by step rests at `accuracy_without(k − 2)` … `accuracy_without(1)` between.
+        A model that learns the chain step by step plateaus at `accuracy_without(k − 2)` … `accuracy_without(1)`.
         """
         return Levels(
             chance=1 / self.num_classes,
@@ -95,11 +94,11 @@ class NStep(TileTask):
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         indicators, targets = self.indicators[split], self.targets[split]
         leaves, classes = self.leaves, len(self.parameters.indicator_classes)
-        same = integers(2, n, leaves, rng=rng)  # B, cells; that of the reference is not used
-        shown = integers(classes, n, leaves, rng=rng)  # B, cells: that of the reference stays
+        same = integers(2, n, leaves, rng=rng)  # B, tiles; that of the reference is not used
+        shown = integers(classes, n, leaves, rng=rng)  # B, tiles; the reference keeps its class
         other = 1 + integers(classes - 1, n, leaves, rng=rng)
-        for cell in range(1, leaves):
-            shown[:, cell] = (shown[:, cell // 2] + (1 - same[:, cell]) * other[:, cell]) % classes
+        for i in range(1, leaves):
+            shown[:, i] = (shown[:, i // 2] + (1 - same[:, i]) * other[:, i]) % classes
         digits = indicators.draw(shown, rng)
         colours = integers(2, n, leaves, rng=rng)
         tint = noisy_tint(RED_BLUE, colours, rng)
@@ -111,19 +110,19 @@ class NStep(TileTask):
 
         steps = self._walk(same)
         answer = labels.gather(1, steps["target_location"].unsqueeze(1) - leaves).squeeze(1)
-        for cell, (region, tile) in enumerate(zip(self.regions, tiles, strict=True)):
+        for i, (region, tile) in enumerate(zip(self.regions, tiles, strict=True)):
             steps |= tile.steps(region)
-            if cell < leaves:
-                steps[f"{region}_colour"] = colours[:, cell]
+            if i < leaves:
+                steps[f"{region}_colour"] = colours[:, i]
         places = torch.arange(2 * leaves, device=rng.device).expand(n, -1).unbind(1)
         return self.batch(self.grid.paint(tiles, places), answer, steps, rng)
 
     def _walk(self, same: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The comparisons along the walk and the cells it comes to, from those of all cells [B, cells]."""
+        """The comparisons along the walk and the tiles it visits, from the comparisons at all tiles, [B, L]."""
         steps: dict[str, torch.Tensor] = {}
-        cell = torch.ones(len(same), dtype=torch.int64, device=same.device)
+        visited = torch.ones(len(same), dtype=torch.int64, device=same.device)
         for step in range(1, self.parameters.steps):
-            steps[f"visited_{step}"] = cell
-            steps[f"same_{step}"] = z = same.gather(1, cell.unsqueeze(1)).squeeze(1)
-            cell = 2 * cell + 1 - z
-        return steps | {"target_location": cell}
+            steps[f"visited_{step}"] = visited
+            steps[f"same_{step}"] = z = same.gather(1, visited.unsqueeze(1)).squeeze(1)
+            visited = 2 * visited + 1 - z
+        return steps | {"target_location": visited}

@@ -33,7 +33,7 @@ class Position(TwoStep):
         +------+------+      +------+------+
          same = 1: bag       same = 0: coat
 
-    "same" says that both stand in one column; either column and either diagonal come equally often.
+    "same": both stand in one column. Both columns are equally frequent, and so are both diagonals.
     """
 
     Parameters = PositionParameters

@@ -1,4 +1,4 @@
-"""The paper's variant "same colour": the colour decides, and the digits in the indicators say nothing."""
+"""The paper's variant "same colour": the indicators' colours decide, and their digits are distractors."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What all tasks on a grid of tiles share: sources, the description, label noise, and the steps of each tile."""
+"""What all tasks on a grid of tiles share: sources, description and label noise."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -55,10 +55,10 @@ class TileTask(TaskGenerator):
     @property
     @abstractmethod
     def regions(self) -> Sequence[str]:
-        """A name for each cell of the grid, row by row."""
+        """A name for each place of the grid, row by row."""
 
     def open(self, source: str, classes: Sequence[int]) -> dict[Split, Pool]:
-        """The pools of both splits of a source; `classes` are drawn as 0, 1, … in this order.
+        """The pools of both splits of a source; `classes` are relabelled 0, 1, … in this order.
 
         Raises `DataError` where files are missing or broken, and `CardError` unless `classes` are distinct classes
         of the source.

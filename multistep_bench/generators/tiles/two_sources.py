@@ -41,7 +41,7 @@ class TwoSources(FourTiles):
         +------+------+      +------+------+
          same = 1: 7         same = 0: 8 (bag)
 
-    Indicators keep their own colours, without noise (-1); both targets are red (0) or blue (1), which says nothing.
+    Indicators keep their own colours, without noise (-1); both targets are red (0) or blue (1) at random.
     """
 
     Parameters = TwoSourcesParameters

@@ -1,4 +1,4 @@
-"""What the two-step image tasks share: tiles on a 2×2 grid, and z that says which of two answers is asked for."""
+"""What the two-step image tasks share: tiles on a 2×2 grid, and z, which decides between two answers."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ class FourTileParameters(TwoStepParameters):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a rule hands over for B samples.
+    """B samples before they are painted.
 
-    tiles:   one for each role. places: the cell of each role, [B, roles].
+    tiles:   one for each role. places: where it stands, 0–3 row by row, [B, roles].
     answers: [B, 2], the label if z = 0 and the label if z = 1.
-    asked:   the role that each of these is read from.
-    colours: the number of each role's colour, [B, roles], in the rule's palette; -1 for a tile without one.
+    asked:   the role of the tile that shows each of these two labels.
+    colours: the number of each role's colour in the rule's palette, [B, roles]; -1 for a tile without one.
     """
 
     tiles: Sequence[Tile]
@@ -51,11 +51,11 @@ class Scene:
 
 
 class TwoStep(TileTask):
-    """Two answers are in the image and z, "same", says which one is asked for; a subclass writes `compose`.
+    """The image shows two answers, and z, "same", says which one is asked for; a subclass writes `compose`.
 
-    Steps, [B] each: "same" is z; "target_location" the cell (0–3, row by row) of the tile that is asked for;
+    Steps, [B] each: "same" is z; "target_location" the place (0–3, row by row) of the tile that is asked for;
     "answer_other" and "answer_same" the labels for z = 0 and z = 1, before label noise; and for each role its class
-    in the source, the number of its image there, its cell and its colour (-1: none): "target_a_class",
+    in the source, the number of its image there, its place and its colour (-1: none): "target_a_class",
     "target_a_image", "target_a_place", "target_a_colour".
     """
 
@@ -77,8 +77,8 @@ class TwoStep(TileTask):
     def levels(self) -> Levels:
         """With K classes, π = max(P(z = 1), 1 − P(z = 1)), label noise η and independent uniform answers:
 
-        chance = 1/K, ceiling = 1 − η, shortcut = π·(1 − η) + (1 − π)·(1/K): a model that ignores z gives the answer
-        that is asked for more often, and where the other one is asked for, it is right by chance.
+        chance = 1/K, ceiling = 1 − η, shortcut = π·(1 − η) + (1 − π)·(1/K): a model that ignores z always gives the
+        answer that is asked for more often. Where the other one is asked for, it is right by chance.
         """
         share = max(self.parameters.same_probability, 1 - self.parameters.same_probability)
         chance = 1 / self.num_classes
@@ -114,18 +114,18 @@ class FourTiles(TwoStep):
         return self.roles if self.parameters.arrangement == "fixed" else PLACES
 
     def arrange(self, n: int, rng: torch.Generator) -> torch.Tensor:
-        """The cell of each role, [n, 4]."""
+        """The place of each role, 0–3 row by row, [n, 4]."""
         fixed = torch.arange(4, device=rng.device).expand(n, 4)
         if self.parameters.arrangement == "any":
             return shuffled(n, 4, rng)
         if self.parameters.arrangement == "rows":
             swap = integers(2, n, 2, rng=rng).repeat_interleave(2, dim=1)
-            return fixed ^ swap  # the two cells of a row differ in the lowest bit
+            return fixed ^ swap  # the two places of a row differ in the lowest bit
         return fixed
 
 
 def indicator_labels(groups: Sequence[Sequence[int]], same: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Two indicators, [B, 2], as numbers in the flattened groups: of one group where `same` [B], else of two."""
+    """Two indicators, [B, 2], numbered along the flattened groups: of one group where `same` [B], else of two."""
     n, members = len(same), len(groups[0])
     first = integers(len(groups), n, rng=rng)
     other = (first + 1 + integers(len(groups) - 1, n, rng=rng)) % len(groups)
