@@ -9,6 +9,7 @@ import pytest
 
 from multistep_bench import cli
 from multistep_bench.cards import list_models, list_tasks
+from multistep_bench.reporting.plots import PLOTS
 
 TASK = "two_step_digits-v1"
 
@@ -172,7 +173,10 @@ def test_report_and_plot_write_files(
     code, out, _ = in_process(capsys, "report", run, "-o", str(tmp_path / "report.html"))
     assert (code, out.strip()) == (0, str(tmp_path / "report.html"))
     assert "vit_normsoftmax" in (tmp_path / "report.html").read_text()
-    for kind in ("curves", "survival", "rates", "robustness"):
+    kinds = [plot.kind for plot in PLOTS]
+    offered = in_process(capsys, "plot", "--help")[1]
+    assert all(kind in offered for kind in kinds)
+    for kind in set(kinds) - {"auxiliary"}:
         path = tmp_path / f"{kind}.svg"
         assert in_process(capsys, "plot", run, "-o", str(path), "--kind", kind)[0] == 0
         assert path.read_text().startswith("<?xml")

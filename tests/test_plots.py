@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from multistep_bench.errors import BenchError
-from multistep_bench.reporting import figures, plots
+from multistep_bench.reporting import curve_plots, figures, task_plots
+from multistep_bench.reporting.plots import PLOTS, write_plot
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.score import Score, score
 
@@ -39,13 +40,7 @@ def scored(runs: list[Run]) -> Score:
     return score(runs)
 
 
-def write(kind: str, runs: list[Run], scored: Score, path: Path) -> Path:
-    if kind == "curves":
-        return plots.plot_curves(runs, scored, path)
-    return getattr(plots, f"plot_{kind}")(scored, path)
-
-
-KINDS = ("curves", "survival", "by_rate", "robustness")
+KINDS = tuple(plot.kind for plot in PLOTS if not plot.needs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,36 +48,36 @@ KINDS = ("curves", "survival", "by_rate", "robustness")
 def test_the_same_runs_give_the_same_file(
     kind: str, ending: str, runs: list[Run], scored: Score, tmp_path: Path
 ) -> None:
-    first = write(kind, runs, scored, tmp_path / "new" / f"first.{ending}").read_bytes()
-    assert first == write(kind, runs, scored, tmp_path / f"second.{ending.upper()}").read_bytes()
+    first = write_plot(kind, runs, scored, tmp_path / "new" / f"first.{ending}").read_bytes()
+    assert first == write_plot(kind, runs, scored, tmp_path / f"second.{ending.upper()}").read_bytes()
     assert first.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending])
     assert b"CreationDate" not in first
     assert b"<dc:date>" not in first
 
 
-@pytest.mark.parametrize(("kind", "inches"), [("survival", 3.25), ("curves", 6.75), ("by_rate", 6.75)])
+@pytest.mark.parametrize(("kind", "inches"), [("survival", 3.25), ("curves", 6.75), ("rates", 6.75)])
 def test_a_figure_is_as_wide_as_a_column_or_a_page(
     kind: str, inches: float, runs: list[Run], scored: Score, tmp_path: Path
 ) -> None:
-    png = write(kind, runs, scored, tmp_path / "figure.png").read_bytes()
+    png = write_plot(kind, runs, scored, tmp_path / "figure.png").read_bytes()
     (width,) = struct.unpack(">I", png[16:20])
     assert width == int(inches * 300)
 
 
 def test_another_ending_is_one_sentence_and_writes_nothing(runs: list[Run], scored: Score, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"'curves.jpg'; end the name in .png, .svg or .pdf"):
-        plots.plot_curves(runs, scored, tmp_path / "curves.jpg")
+        curve_plots.plot_curves(runs, scored, tmp_path / "curves.jpg")
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"file/curves.png cannot be written: .*; choose another place"):
-        plots.plot_curves(runs, scored, tmp_path / "file" / "curves.png")
+        curve_plots.plot_curves(runs, scored, tmp_path / "file" / "curves.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_users_matplotlib_neither_changes_nor_matters(scored: Score, tmp_path: Path) -> None:
-    reference = plots.plot_survival(scored, tmp_path / "reference.png").read_bytes()
+def test_the_users_matplotlib_neither_changes_nor_matters(runs: list[Run], scored: Score, tmp_path: Path) -> None:
+    reference = write_plot("survival", runs, scored, tmp_path / "reference.png").read_bytes()
     with matplotlib.rc_context({"lines.linewidth": 7, "axes.grid": True}):
         before = dict(matplotlib.rcParams)
-        assert plots.plot_survival(scored, tmp_path / "figure.png").read_bytes() == reference
+        assert write_plot("survival", runs, scored, tmp_path / "figure.png").read_bytes() == reference
         assert dict(matplotlib.rcParams) == before
 
 
@@ -94,7 +89,7 @@ def test_drawing_opens_no_window(tmp_path: Path) -> None:
 def axes_of_curves(run: Run, scored: Score, rate_index: int, index: int = 0) -> Axes:
     with figures.style():
         axes = figures.new_figure(3, 2).subplots()
-        plots.draw_curves(axes, run, scored.runs[index], rate_index)
+        curve_plots.draw_curves(axes, run, scored.runs[index], rate_index)
         return axes
 
 
@@ -131,7 +126,7 @@ def test_names_of_close_levels_do_not_overlap(tmp_path: Path) -> None:
 def test_survival_falls_at_each_event_to_the_budget(scored: Score) -> None:
     with figures.style():
         axes = figures.new_figure(3, 2).subplots()
-        plots.draw_survival(axes, plots.by_task(scored.runs)["steps-v1 quick"])
+        task_plots.draw_survival(axes, task_plots.by_task(scored.runs)["steps-v1 quick"])
     first = axes.get_lines()[0]
     assert list(np.asarray(first.get_xdata())) == [0, 30_000, 60_000, 100_000]
     assert list(np.asarray(first.get_ydata())) == [1, 0.75, 0.5, 0.5]
@@ -141,7 +136,7 @@ def test_survival_falls_at_each_event_to_the_budget(scored: Score) -> None:
 def test_scores_by_rate_stand_at_their_rates_with_their_intervals(runs: list[Run], scored: Score) -> None:
     with figures.style():
         axes = figures.new_figure(3, 2).subplots()
-        plots.draw_by_rate(axes, plots.by_task(scored.runs[:1])["steps-v1 quick"], "speed")
+        task_plots.draw_by_rate(axes, task_plots.by_task(scored.runs[:1])["steps-v1 quick"], "speed")
     (container,) = axes.containers
     line, _, (bars,) = container.lines  # type: ignore[attr-defined]
     assert list(line.get_xdata()) == list(runs[0].spec.protocol.learning_rates)
@@ -157,7 +152,7 @@ def test_a_control_task_has_no_shortcut_and_no_probability_to_draw(tmp_path: Pat
     result = score([run])
     assert [text.get_text() for text in axes_of_curves(run, result, 0).texts] == ["chance", "threshold", "ceiling"]
     for kind in KINDS:
-        write(kind, [run], result, tmp_path / f"{kind}.png")
+        write_plot(kind, [run], result, tmp_path / f"{kind}.png")
 
 
 def test_runs_of_several_tasks_share_a_figure_but_no_panel(runs: list[Run], tmp_path: Path) -> None:
@@ -166,11 +161,11 @@ def test_runs_of_several_tasks_share_a_figure_but_no_panel(runs: list[Run], tmp_
     )
     both = [runs[0], read_run(harder)]
     result = score(both)
-    assert list(plots.by_task(result.runs)) == ["steps-v1 quick", "steps-v1 quick, task.label_noise=0.1"]
-    looks = [look for styled in plots.by_task(result.runs).values() for _, _, look in styled]
+    assert list(task_plots.by_task(result.runs)) == ["steps-v1 quick", "steps-v1 quick, task.label_noise=0.1"]
+    looks = [look for styled in task_plots.by_task(result.runs).values() for _, _, look in styled]
     assert looks[0] == looks[1]  # one model, one look
     for kind in KINDS:
-        write(kind, both, result, tmp_path / f"{kind}.png")
+        write_plot(kind, both, result, tmp_path / f"{kind}.png")
 
 
 def test_series_beyond_the_palette_differ_in_their_dashes() -> None:
@@ -179,9 +174,9 @@ def test_series_beyond_the_palette_differ_in_their_dashes() -> None:
 
 
 def test_the_legend_names_only_what_is_there(scored: Score, tmp_path: Path) -> None:
-    assert list(plots.curve_legend(scored.runs)) == ["Eureka-moment", "none by the budget", "diverged or failed"]
+    assert list(curve_plots.curve_legend(scored.runs)) == ["Eureka-moment", "none by the budget", "diverged or failed"]
     solved = score([records.make_run(tmp_path / "run", {(0, 0): records.jump(0.3)})])
-    legend = plots.curve_legend(solved.runs)
+    legend = curve_plots.curve_legend(solved.runs)
     assert list(legend) == ["Eureka-moment"]
     assert all(isinstance(entry, Line2D) for entry in legend.values())
 
@@ -191,13 +186,33 @@ def test_a_loss_has_an_axis_of_its_own_that_shows_all_of_its_curve(tmp_path: Pat
     scored = score([run])
     with figures.style():
         axes = figures.new_figure(3, 2).subplots()
-        plots.draw_curves(axes, run, scored.runs[0], 0)
+        curve_plots.draw_curves(axes, run, scored.runs[0], 0)
     assert axes.get_ylim() == pytest.approx((0, 1.08 * 4))
     named = {text.get_text(): float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation)}
     assert list(named) == ["threshold", "ceiling", "shortcut", "chance"]
     assert sorted(named.values()) == list(named.values()), "names stand in the order of their levels"
     (star,) = [line for line in axes.lines if line.get_marker() == "*"]
     assert np.array(star.get_data()).tolist() == [[30_000], [2.0]]
-    svg = plots.plot_curves([run], scored, tmp_path / "curves.svg").read_text()
+    svg = curve_plots.plot_curves([run], scored, tmp_path / "curves.svg").read_text()
     assert "cross-entropy (nats)" in svg
     assert "accuracy" not in svg
+
+
+def test_the_list_says_of_each_figure_what_it_shows() -> None:
+    kinds = [plot.kind for plot in PLOTS]
+    assert kinds == ["curves", "auxiliary", "survival", "rates", "robustness"]
+    for plot in PLOTS:
+        assert plot.title
+        assert plot.text.endswith(".")
+        assert (plot.of_run is None) == bool(plot.of_task)
+        assert (plot.of_run is None) == (plot.legend is None)
+
+
+def test_a_kind_that_runs_have_nothing_for_and_one_that_is_not_in_the_list_are_errors(
+    runs: list[Run], scored: Score, tmp_path: Path
+) -> None:
+    with pytest.raises(BenchError, match=r"no auxiliary measurements stand in .*run0, .*run1; .*lookup-v1"):
+        write_plot("auxiliary", runs, scored, tmp_path / "figure.png")
+    with pytest.raises(BenchError, match=r"no kind of plot 'rate'. Did you mean 'rates'\?"):
+        write_plot("rate", runs, scored, tmp_path / "figure.png")
+    assert not list(tmp_path.iterdir())

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.references import references, results_folder
+from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import read_run
+
+RESULTS = entries.ROOT / "baselines" / "results"
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_what_is_submitted_verifies(tmp_path: Path, board: Path) -> None:
 
 
 def test_a_run_of_a_reference_is_a_copy_of_it(board: Path) -> None:
-    vit = results_folder() / TASK / "quick" / "vit.jsonl"
+    vit = RESULTS / TASK / "quick" / "vit.jsonl"
     with pytest.raises(BenchError, match=f"{TASK}/rate0-seed0 shares a curve with vit: {TASK}/rate0-seed0"):
         submit([vit], "mine", URL, board=board)
     assert list((board / "entries").iterdir()) == []
@@ -125,5 +127,5 @@ def test_references_are_the_committed_runs_under_unchanged_protocols() -> None:
             assert len(read_run(run.path).records) == len(run.spec.cells())
     names = {entry.name for entry in references()}
     assert "resnet9" not in names  # a shorter budget, kept to show something else
-    assert (results_folder() / "two_step_digits-v1" / "quick" / "vit_oracle.jsonl").is_file()
+    assert (RESULTS / "two_step_digits-v1" / "quick" / "vit_oracle.jsonl").is_file()
     assert "vit_oracle" not in names  # barred

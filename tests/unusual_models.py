@@ -75,7 +75,7 @@ class DrawsWithNumpy(Plain):
 
     def __init__(self, info: TaskInfo) -> None:
         super().__init__(info)
-        weight = self.net[1].weight
+        weight = self.net.get_parameter("1.weight")
         weight.data = torch.tensor(np.random.randn(*weight.shape) * 0.1, dtype=torch.float32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -176,7 +176,7 @@ class Exits(Plain):
         return self.net(x)
 
     def moved(self) -> bool:
-        return bool(self.net[3].bias.abs().max() > 0.35)
+        return bool(self.net.get_parameter("3.bias").abs().max() > 0.35)
 
 
 class ExitsAtOnce(Exits):

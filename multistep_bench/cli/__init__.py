@@ -11,7 +11,7 @@ from multistep_bench.errors import BenchError
 
 # isort: off
 # Each registers its commands, which the help lists in this order.
-from multistep_bench.cli import train, results, pack, leaderboard, catalogue, measure  # noqa: F401
+from multistep_bench.cli import train, results, pack, leaderboard, baselines, catalogue, measure  # noqa: F401
 
 # isort: on
 

@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 
 from multistep_bench.cli.app import JsonOption, RunFolders, app, print_json, print_scores
-from multistep_bench.errors import NotFound
 
 
 @app.command("score")
@@ -52,20 +51,9 @@ def plot(
     kind: Annotated[str, typer.Option(help="curves, auxiliary, survival, rates or robustness.")] = "curves",
 ) -> None:
     """Draw one figure of runs, as wide as a paper's column or page."""
-    from multistep_bench.reporting import plots
-    from multistep_bench.reporting.auxiliary_plots import plot_auxiliary
+    from multistep_bench.reporting.plots import write_plot
     from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.score import score
 
     read = [read_run(folder) for folder in runs]
-    scored = score(read)
-    draw = {
-        "curves": lambda: plots.plot_curves(read, scored, out),
-        "auxiliary": lambda: plot_auxiliary(read, scored, out),
-        "survival": lambda: plots.plot_survival(scored, out),
-        "rates": lambda: plots.plot_by_rate(scored, out),
-        "robustness": lambda: plots.plot_robustness(scored, out),
-    }
-    if kind not in draw:
-        raise NotFound("kind of plot", kind, draw, f"one of {', '.join(draw)}")
-    print(draw[kind]())
+    print(write_plot(kind, read, score(read), out))

@@ -97,7 +97,7 @@ def _print_estimate(
 
 
 def _print_run(done: "Run", console: Console, as_json: bool) -> None:
-    from multistep_bench.reporting.plots import plot_curves
+    from multistep_bench.reporting.curve_plots import plot_curves
     from multistep_bench.scoring.score import score
 
     result = score([done])

@@ -4,19 +4,13 @@ They are part of the repository and not of the installed package, which has no r
 """
 
 from functools import lru_cache
-from pathlib import Path
 
-from multistep_bench.cards import card_folder
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.checks.recipe import track_of
 from multistep_bench.leaderboard.entry import Entry
+from multistep_bench.reporting.references import reference_runs
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.strict import content_sha256
-
-
-def results_folder() -> Path:
-    """Where the runs lie, each in TASK/PROTOCOL/MODEL.jsonl; absent where this is no checkout."""
-    return card_folder("baselines") / "results"
 
 
 @lru_cache(maxsize=1)
@@ -32,11 +26,6 @@ def references() -> tuple[Entry, ...]:
         if not run.spec.changes and run.spec.model.leaderboard:
             runs.setdefault((path.stem, run.spec.protocol_name), []).append(run)
     return tuple(_entry(name, tuple(its)) for (name, _), its in sorted(runs.items()))
-
-
-def reference_runs() -> list[Path]:
-    """The packed runs of the reference models, sorted."""
-    return sorted(results_folder().glob("*/*/*.jsonl"))
 
 
 def _entry(name: str, runs: tuple[Run, ...]) -> Entry:

@@ -7,11 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
-from multistep_bench.reporting.figures import COLUMN, PAGE, Look
-from multistep_bench.reporting.labels import rate_label, run_labels, task_label
-from multistep_bench.reporting.plots import PANEL_HEIGHT, count_ticks, figure_legend, row_label
+from multistep_bench.reporting.figures import COLUMN, PAGE, PANEL_HEIGHT, Look, count_ticks, figure_legend
+from multistep_bench.reporting.labels import rate_label, row_label, run_labels, task_label
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.score import Score
@@ -22,29 +20,24 @@ def auxiliary_names(run: Run) -> list[str]:
     return list(dict.fromkeys(name for record in run.records for name in record.auxiliary))
 
 
-def rate_name(rate: float) -> str:
-    """What a legend calls a learning rate."""
-    return f"rate {rate_label(rate)}"
-
-
 def rate_styles(runs: Iterable[Run]) -> dict[float, Look]:
     """How the curves of each learning rate of these runs are drawn."""
     rates = sorted({rate for run in runs for rate in run.spec.protocol.learning_rates})
     return {rate: figures.series_style(index) for index, rate in enumerate(rates)}
 
 
+def rate_legend(runs: Iterable[Run]) -> dict[str, Line2D]:
+    """A line for each learning rate of these runs, by its name."""
+    return {f"rate {rate_label(rate)}": Line2D([], [], **look) for rate, look in rate_styles(runs).items()}
+
+
 def plot_auxiliary(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     """The curves of all auxiliary measurements: a row of panels a run that has any, a panel a measurement.
 
-    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf, and is returned.
-    Raises `BenchError` for another ending, and where no run has auxiliary measurements.
+    runs: those that `score` is of, in its order; at least one has measurements. path: ends in .png, .svg or .pdf, and
+    is returned. Raises `BenchError` for another ending.
     """
     shown = [(run, label) for run, label in zip(runs, run_labels(score.runs), strict=True) if auxiliary_names(run)]
-    if not shown:
-        raise BenchError(
-            f"no auxiliary measurements stand in {', '.join(str(run.path) for run in runs)}; choose another kind of"
-            " plot, or a run of a task that has some, such as lookup-v1"
-        )
     tasks = {task_label(run.spec) for run, _ in shown}
     styles = rate_styles(run for run, _ in shown)
     columns = max(len(auxiliary_names(run)) for run, _ in shown)
@@ -62,7 +55,7 @@ def plot_auxiliary(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
             [axes for axes in column if axes.axison][-1].set_xlabel("training samples")
         if len(tasks) == 1:
             figure.suptitle(*tasks, fontsize=8)
-        figure_legend(figure, {rate_name(rate): Line2D([], [], **look) for rate, look in styles.items()})
+        figure_legend(figure, rate_legend(run for run, _ in shown))
         return figures.save(figure, path)
 
 

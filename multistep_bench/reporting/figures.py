@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from multistep_bench.errors import BenchError
+from multistep_bench.reporting.labels import short_count
 
 Look = dict[str, Any]  # colour, dashes and marks, by matplotlib's names
 
 COLUMN = 3.25  # inches: one column of a two-column paper
 PAGE = 6.75  # inches: its full text width
+PANEL_HEIGHT = 1.6  # inches
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without black (text) and yellow (faint on white).
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -88,6 +93,18 @@ def series_style(index: int) -> Look:
     }
 
 
+def count_ticks(axes: Axes) -> None:
+    """Few, short numbers of samples along the axis of time."""
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short_count(value)))
+
+
+def figure_legend(figure: Figure, entries: Mapping[str, Line2D]) -> None:
+    """One legend below all panels."""
+    columns = max(1, int(figure.get_figwidth() // (0.6 + 0.07 * max(map(len, entries)))))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, len(entries)))
+
+
 def plot_format(path: Path) -> str:
     """The format that a file's name asks for; raises `BenchError` for one that is not written here."""
     name = path.suffix.lstrip(".").lower()
@@ -111,8 +128,8 @@ def save(figure: Figure, path: str | Path) -> Path:
 def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
     """A figure as an <svg> element for a page that defines the variables of `PAGE_COLOURS`.
 
-    name:   told to who cannot see it.
-    titles: what to show when the pointer rests on an artist, by its gid.
+    name:   its accessible label.
+    titles: tooltips of artists, by gid.
     Draw it in `style(**{"svg.fonttype": "none", "svg.hashsalt": …})`, each figure of a page with its own salt.
     """
     text = io.StringIO()
@@ -125,6 +142,5 @@ def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace("\n", ""), svg)
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, f"var({variable})")
-    for gid, title in titles.items():
-        svg = svg.replace(f'<g id="{gid}">', f"<g><title>{escape(title)}</title>")
-    return re.sub(r'<g id="[^"]*">', "<g>", svg)
+    shown = {gid: f"<title>{escape(title)}</title>" for gid, title in titles.items()}
+    return re.sub(r'<g id="([^"]*)">', lambda group: "<g>" + shown.get(group[1], ""), svg)

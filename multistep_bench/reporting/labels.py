@@ -1,7 +1,8 @@
 """How numbers are written, the same in the terminal, in plots and in the report."""
 
 import math
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Sequence
 
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.run import RunScore
@@ -75,3 +76,9 @@ def task_label(spec: RunSpec) -> str:
 def changes_label(spec: RunSpec) -> str:
     """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
     return ", ".join(f"{key}={value}" for key, value in spec.changes.items())
+
+
+def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:
+    """What a row of panels calls its run and its vertical axis; the task only where the figure shows several."""
+    name = label if len(tasks) == 1 else f"{label}, {task_label(spec)}"
+    return f"{textwrap.fill(name, 24)}\n{AXES[spec.task.levels.measure]}"

@@ -1,0 +1,129 @@
+"""Every cell's curve of accuracy or loss, a panel a learning rate, with the task's levels and its Eureka-moments."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from multistep_bench.cards import TaskCard
+from multistep_bench.reporting import figures
+from multistep_bench.reporting.figures import (
+    COLUMN,
+    MUTED,
+    PAGE,
+    PANEL_HEIGHT,
+    SERIES,
+    Look,
+    count_ticks,
+    figure_legend,
+)
+from multistep_bench.reporting.labels import rate_label, row_label, run_labels, task_label
+from multistep_bench.runs.record import Record
+from multistep_bench.runs.store import Run
+from multistep_bench.scoring.cell_set import CellScore
+from multistep_bench.scoring.eureka import curve_values
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import Score
+
+JUMPED: Look = {"color": SERIES[0], "linestyle": "-"}
+STAYED: Look = {"color": SERIES[5], "linestyle": "-"}
+BROKEN: Look = {"color": SERIES[1], "linestyle": "--"}
+STAR: Look = {"marker": "*", "markersize": 9, "markeredgecolor": figures.PAPER, "markeredgewidth": 0.5}
+CROSS: Look = {"marker": "x", "markersize": 5}
+
+
+def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
+    """Every cell's curve: a row of panels a run, a panel a learning rate.
+
+    runs: those that `score` is of, in its order.
+    """
+    rows, columns = len(score.runs), max(len(scored.by_rate) for scored in score.runs)
+    tasks = {task_label(scored.spec) for scored in score.runs}
+    one_budget = len({scored.spec.protocol.budget for scored in score.runs}) == 1
+    with figures.style():
+        figure = figures.new_figure(COLUMN if columns == 1 else PAGE, PANEL_HEIGHT * rows + 0.4)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=one_budget, sharey="row")
+        for row, run, scored, label in zip(grid, runs, score.runs, run_labels(score.runs), strict=True):
+            for axes in row[len(scored.by_rate) :]:
+                axes.axis("off")
+            for index in range(len(scored.by_rate)):
+                draw_curves(row[index], run, scored, index, name_levels=index == len(scored.by_rate) - 1)
+            row[0].set_ylabel(row_label(label, scored.spec, tasks))
+        for axes in grid[-1]:
+            axes.set_xlabel("training samples")
+        if len(tasks) == 1:
+            figure.suptitle(*tasks, fontsize=8)
+        figure_legend(figure, curve_legend(score.runs))
+        return figures.save(figure, path)
+
+
+def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name_levels: bool = True) -> None:
+    """The curve of each seed at one learning rate, the levels, a star at each Eureka-moment, a cross at each break.
+
+    Each line's gid is the name of its cell.
+    """
+    task, budget = scored.spec.task, scored.spec.protocol.budget
+    records = {record.cell: record for record in run.records}
+    cells = scored.cells_by_rate[rate_index]
+    _levels(axes, task, named=name_levels)
+    for cell in cells:
+        if cell.cell in records:
+            _curve(axes, records[cell.cell], cell, task, scored.spec.protocol.interval)
+    jumped = sum(cell.curve.eureka is not None for cell in cells)
+    axes.set_title(f"rate {rate_label(cells[0].learning_rate)}   ★ {jumped}/{len(cells)}", loc="left")
+    axes.set_xlim(0, budget)
+    axes.set_ylim(*_range(task))
+    count_ticks(axes)
+
+
+def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard, interval: int) -> None:
+    values = curve_values(record.curve, task.levels.measure)
+    samples = np.arange(len(values)) * interval
+    look = BROKEN if cell.problem is not None else STAYED if cell.curve.eureka is None else JUMPED
+    axes.plot(samples, values, linewidth=0.8, alpha=0.8, gid=cell.cell.name, **look)
+    known = ~np.isnan(values)
+    if cell.curve.eureka is not None:
+        threshold = task.levels.threshold(task.scoring.threshold_fraction)
+        axes.plot(cell.curve.eureka, threshold, zorder=3, clip_on=False, color=JUMPED["color"], **STAR)
+    elif cell.problem is not None and known.any():
+        axes.plot(samples[known][-1], values[known][-1], zorder=3, color=BROKEN["color"], **CROSS)
+
+
+def _levels(axes: Axes, task: TaskCard, *, named: bool) -> None:
+    """Lines at chance, shortcut, threshold and ceiling, named at the right edge without overlap."""
+    levels = task.levels
+    threshold = levels.threshold(task.scoring.threshold_fraction)
+    lines = [("chance", levels.chance, ":"), ("threshold", threshold, "-"), ("ceiling", levels.ceiling, ":")]
+    if levels.shortcut is not None:
+        lines.append(("shortcut", levels.shortcut, "--"))
+    bottom, top = _range(task)
+    lowest = -np.inf
+    for name, level, dashes in sorted(lines, key=lambda line: line[1]):
+        axes.axhline(level, color=MUTED, linewidth=0.6, linestyle=dashes, zorder=1)
+        lowest = max(lowest, (level - bottom) / (top - bottom))
+        if named:
+            offset: Look = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
+            axes.annotate(name, (1, lowest), xycoords="axes fraction", color=MUTED, annotation_clip=False, **offset)
+        lowest += 0.085
+
+
+def _range(task: TaskCard) -> tuple[float, float]:
+    """Of the values that a panel shows; a loss may fall below its ceiling, so they begin at zero."""
+    levels = task.levels
+    if levels.measure == "loss":
+        return 0.0, 1.08 * levels.chance
+    margin = 0.08 * (levels.ceiling - levels.chance)
+    return levels.chance - margin, levels.ceiling + margin
+
+
+def curve_legend(runs: Iterable[RunScore]) -> dict[str, Line2D]:
+    """What the marks of `draw_curves` mean, as far as these runs need them."""
+    cells = [cell for run in runs for cell in run.cells if cell.status != "missing"]
+    entries = {"Eureka-moment": Line2D([], [], **JUMPED, **STAR)}
+    if any(cell.curve.eureka is None and cell.problem is None for cell in cells):
+        entries["none by the budget"] = Line2D([], [], **STAYED)
+    if any(cell.problem is not None for cell in cells):
+        entries["diverged or failed"] = Line2D([], [], **BROKEN, **CROSS)
+    return entries

@@ -1,0 +1,164 @@
+"""The tables of baselines/README.md: generated from the committed runs, between markers in a hand-written page.
+
+A table begins with the line `<!-- results: TASK PROTOCOL -->`, the one over all tasks with `<!-- results: all -->`, and
+ends with `<!-- end -->`. What stands between the two is replaced; everything else is left as it is.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from multistep_bench.atomic import write_atomically
+from multistep_bench.cards import card_folder
+from multistep_bench.errors import BenchError
+from multistep_bench.reporting.labels import changes_label, counted, number, rate_label
+from multistep_bench.reporting.references import RULES, Reference, Results, read_references, reference_runs
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.statistics import Interval
+
+PAGE = "README.md"
+ALL = "all"  # the name of the table over all tasks
+COMMAND = "mstep-bench baselines build"
+SIGNIFICANT = 0.05
+
+_BLOCK = re.compile(r"^<!-- results: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
+
+
+def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
+    """Brings the tables of a page up to date; returns whether they were.
+
+    folder: of the baselines, with README.md and results/. check: write nothing.
+    Raises `BenchError` where there is no page or run, or where their tables and runs are not of the same tasks.
+    """
+    folder = folder or card_folder("baselines")
+    page, paths = folder / PAGE, reference_runs(folder)
+    if not page.is_file() or not paths:
+        raise BenchError(f"{folder} holds no {PAGE} or no results; run `{COMMAND}` in a checkout of the suite")
+    text = page.read_text(encoding="utf-8")
+    made = replace_tables(text, read_references(paths), str(page))
+    if made != text and not check:
+        write_atomically(page, made)
+    return made == text
+
+
+def replace_tables(text: str, results: Results, where: str) -> str:
+    """The text of a page with every table made anew; where: the page, for errors."""
+    tables = {ALL: "\n".join(overview(results))}
+    tables |= {" ".join(key): "\n".join(details(entries)) for key, entries in results.items()}
+    found = [match[1] for match in _BLOCK.finditer(text)]
+    for name in found:
+        if name not in tables or found.count(name) > 1:
+            raise BenchError(f"{where} has a table '{name}' without runs, or twice; remove `<!-- results: {name} -->`")
+    for name in tables:
+        if name not in found:
+            lines = f"`<!-- results: {name} -->` and `<!-- end -->`"
+            raise BenchError(f"{where} has no table '{name}'; write the two lines {lines} where it belongs")
+    return _BLOCK.sub(lambda match: f"<!-- results: {match[1]} -->\n\n{tables[match[1]]}\n\n<!-- end -->", text)
+
+
+def overview(results: Results) -> Iterator[str]:
+    """A row a task and protocol, a column a rule that was run in more than one of them: ΔS against the plain model."""
+    ran = [entry.rule for entries in results.values() for entry in entries if entry.comparison]
+    rules = [rule for rule in RULES if ran.count(rule) > 1]
+    yield from _table(
+        ("task", "protocol", "plain model", "its p", "its S", *(f"ΔS {RULES[rule]}" for rule in rules)),
+        (row for key, entries in results.items() for row in _overview_rows(key, entries, rules)),
+    )
+    yield ""
+    yield f"Bold: p < {SIGNIFICANT}, corrected by Holm for the number of models compared on that task and protocol."
+
+
+def _overview_rows(key: tuple[str, str], entries: Sequence[Reference], rules: Sequence[str]) -> Iterator[list[str]]:
+    for plain in entries:
+        family = {entry.rule: entry for entry in entries if entry.model.startswith(f"{plain.model}_")}
+        if not plain.rule and any(entry.comparison for entry in family.values()):
+            grid = plain.score.grid
+            effects = [_effect(family[rule]) if rule in family else "–" for rule in rules]
+            yield [f"`{key[0]}`", key[1], f"`{plain.model}`", _share(grid.events, grid.n), _speed(plain), *effects]
+
+
+def _effect(entry: Reference) -> str:
+    if entry.comparison is None or entry.corrected_p is None:
+        return "–"
+    text = f"{entry.comparison.speed.estimate:+.2f}"
+    return f"**{text}**" if entry.corrected_p < SIGNIFICANT else text
+
+
+def _speed(entry: Reference) -> str:
+    return f"{entry.score.grid.speed.estimate:.2f}"
+
+
+def details(entries: Sequence[Reference]) -> Iterator[str]:
+    """The protocol and levels of a task, a row a model, then the runs under a changed protocol."""
+    regular = [entry for entry in entries if not entry.score.spec.changes]
+    if regular:
+        yield from _settings(regular[0].score)
+        yield ""
+        yield from _table(_columns(regular), (_cells(entry, _auxiliary(regular)) for entry in regular))
+    for entry in entries:
+        if entry.score.spec.changes:
+            grid = entry.score.grid
+            yield ""
+            yield (
+                f"`{entry.model}` with {changes_label(entry.score.spec)}: {_share(grid.events, grid.n)},"
+                f" S {_interval(grid.speed)}, {_final(entry.score)} {_interval(grid.final_accuracy)}."
+            )
+
+
+def _settings(score: RunScore) -> Iterator[str]:
+    protocol, task = score.spec.protocol, score.spec.task
+    threshold = task.levels.threshold(task.scoring.threshold_fraction)
+    levels = {"chance": task.levels.chance, "shortcut": task.levels.shortcut}
+    levels |= {"threshold": threshold, "ceiling": task.levels.ceiling}
+    yield (
+        f"{counted(protocol.seeds, 'seed')} × {counted(len(protocol.learning_rates), 'learning rate')},"
+        f" {protocol.budget:,} samples a cell, {protocol.evaluations} evaluations of {protocol.evaluation_items} items."
+        f" Levels: {', '.join(f'{name} {level:.4g}' for name, level in levels.items() if level is not None)}."
+    )
+
+
+def _final(score: RunScore) -> str:
+    return f"final {score.spec.task.levels.measure}"
+
+
+def _auxiliary(entries: Sequence[Reference]) -> list[str]:
+    return list(dict.fromkeys(name for entry in entries for name in entry.score.auxiliary))
+
+
+def _columns(entries: Sequence[Reference]) -> list[str]:
+    score = entries[0].score
+    rates = map(rate_label, score.spec.protocol.learning_rates)
+    return ["model", *rates, "p", "S", _final(score), *_auxiliary(entries), "ΔS", "p of ΔS"]
+
+
+def _cells(entry: Reference, auxiliary: Sequence[str]) -> list[str]:
+    score, compared = entry.score, entry.comparison
+    return [
+        f"`{entry.model}`",
+        *(f"{rate.events}/{rate.n}" for rate in score.by_rate),
+        f"{_share(score.grid.events, score.grid.n)} {_ends(score.grid.probability)}",
+        _interval(score.grid.speed),
+        _interval(score.grid.final_accuracy),
+        *(number(score.auxiliary.get(name)) for name in auxiliary),
+        f"{compared.speed.estimate:+.2f} [{compared.speed.low:+.2f}, {compared.speed.high:+.2f}]" if compared else "–",
+        "–" if entry.corrected_p is None else f"{entry.corrected_p:.2g}",
+    ]
+
+
+def _share(events: int, n: int) -> str:
+    return f"{events}/{n} = {events / n:.2f}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.estimate:.2f} {_ends(interval)}"
+
+
+def _ends(interval: Interval | None) -> str:
+    return "" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _table(columns: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

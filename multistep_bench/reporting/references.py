@@ -1,0 +1,108 @@
+"""The reference runs in baselines/results: where they lie, their scores, and each rule against plain softmax."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from multistep_bench.cards import DEFAULT_TASK, card_folder
+from multistep_bench.runs.store import read_run
+from multistep_bench.scoring.compare import SetComparison, compare
+from multistep_bench.scoring.run import RunScore, score_run
+
+# A baseline is named FAMILY or FAMILY_RULE; FAMILY alone is the plain softmax model that the others are compared with.
+RULES = {
+    "tau": "temperature ⅓",
+    "heat": "Heat Treatment",
+    "normsoftmax": "NormSoftmax, std",
+    "normsoftmax_var": "NormSoftmax, variance",
+    "gradscale": "gradient rescaling",
+    "qknorm": "query-key normalisation",
+    "sigmoid": "sigmoid",
+    "sinkhorn": "Sinkhorn",
+    "fixed_regions": "fixed to regions",
+    "fixed_uniform": "uniform",
+    "oracle": "oracle",
+}
+
+
+def reference_runs(folder: Path | None = None) -> list[Path]:
+    """Every reference run, sorted: the packed files results/TASK/PROTOCOL/MODEL.jsonl.
+
+    folder: of the baselines, by default that of the suite; an installed wheel carries no results and gives no run.
+    """
+    return sorted(((folder or card_folder("baselines")) / "results").glob("*/*/*.jsonl"))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference run: its score, and how its grid compares with the plain model of its family on the same task.
+
+    comparison:  None for the plain model, where that has not been run, and for a run under a changed protocol.
+    corrected_p: of ΔS, by Holm over the comparisons of the same task and protocol.
+    """
+
+    score: RunScore
+    comparison: SetComparison | None = None
+    corrected_p: float | None = None
+
+    @property
+    def model(self) -> str:
+        return self.score.spec.model.name
+
+    @cached_property
+    def rule(self) -> str:
+        return split_name(self.model)[1]
+
+
+def split_name(model: str) -> tuple[str, str]:
+    """Family and rule of a baseline's name; the rule is empty for the plain model of a family."""
+    for rule in sorted(RULES, key=len, reverse=True):
+        if model.endswith(f"_{rule}"):
+            return model.removesuffix(f"_{rule}"), rule
+    return model, ""
+
+
+Results = dict[tuple[str, str], list[Reference]]  # by task and protocol
+
+
+def read_references(paths: Sequence[Path]) -> Results:
+    """Scores every run and compares each with its plain model; tasks and models in the order of the page."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in paths:
+        task, protocol = path.parts[-3:-1]
+        groups.setdefault((task, protocol), []).append(path)
+    return {key: _compared(groups[key]) for key in sorted(groups, key=lambda key: (key[0] != DEFAULT_TASK, *key))}
+
+
+def _compared(paths: Sequence[Path]) -> list[Reference]:
+    """The runs of one task under one protocol, the plain models first."""
+    runs = [read_run(path) for path in paths]
+    plain = {
+        run.spec.model.name: run for run in runs if not split_name(run.spec.model.name)[1] and not run.spec.changes
+    }
+    made: list[Reference] = []
+    for run in runs:
+        other = plain.get(split_name(run.spec.model.name)[0])
+        if other is None or other is run or run.spec.changes:
+            made.append(Reference(score_run(run)))
+        else:
+            result = compare(run, other)
+            made.append(Reference(result.a, result.grid))
+    tested = [index for index, entry in enumerate(made) if entry.comparison]
+    corrected = holm([entry.comparison.permutation for entry in made if entry.comparison])
+    for index, p in zip(tested, corrected, strict=True):
+        made[index] = replace(made[index], corrected_p=p)
+    order = ["", *RULES]
+    return sorted(made, key=lambda entry: (order.index(entry.rule) if entry.rule in order else len(order), entry.model))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number by Holm's step-down method (1979), in the order given."""
+    n = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.empty(n)
+    corrected[order] = np.minimum(np.maximum.accumulate(np.array(p_values)[order] * np.arange(n, 0, -1)), 1)
+    return corrected.tolist()
