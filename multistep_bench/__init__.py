@@ -6,7 +6,7 @@ The public names load on first use, so that importing the package and listing ca
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from multistep_bench.batch import Batch, TaskInfo

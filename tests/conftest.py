@@ -10,6 +10,17 @@ from chromium import Page, find_chromium
 torch.set_num_threads(1)  # as in a worker; two threads on two busy cores are many times slower
 
 
+DATA_VARIABLE = "$MULTISTEP_BENCH_DATA"  # stands in the reason of every test that is skipped for want of data files
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line about all tests that lack data files, in place of one for each."""
+    for report in terminalreporter.stats.get("skipped", []):
+        if isinstance(report.longrepr, tuple) and DATA_VARIABLE in report.longrepr[2]:
+            reason = f"Skipped: no data files; README.md says how to name a folder of them in {DATA_VARIABLE}"
+            report.longrepr = ("tests", None, reason)  # equal reasons at equal places are counted on one line
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without network, data folder or cache: the cache would be at the path given."""
