@@ -17,7 +17,8 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import ENTRY_FILE, EntryFile, make_entry_file
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.submission import submit
-from multistep_bench.runs.record import Curve, Environment, Evaluation, EvaluationSet, Outcome, Record
+from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
+from multistep_bench.runs.record import Curve, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 from multistep_bench.runs.store import RUN_FILE, Run, read_run
 from multistep_bench.scoring.score import score

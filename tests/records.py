@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from multistep_bench.cards import Protocol, Recipe, TaskCard
-from multistep_bench.runs.record import MISSING, Curve, Environment, EvaluationSet, Record
+from multistep_bench.runs.events import Environment, EvaluationSet
+from multistep_bench.runs.record import MISSING, Curve, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 from multistep_bench.runs.store import RUN_FILE, Run, read_run
 

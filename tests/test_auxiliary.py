@@ -7,7 +7,7 @@ import torch
 
 from multistep_bench import seeds
 from multistep_bench.models.build import logits
-from multistep_bench.runs.record import Evaluation
+from multistep_bench.runs.events import Evaluation
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import read_run
 from multistep_bench.training.launch import launch

@@ -14,8 +14,8 @@ import torch
 from test_launch import SMALL, TASK, Notes, curves
 
 from multistep_bench.atomic import TEMPORARY
+from multistep_bench.runs.events import Evaluation
 from multistep_bench.runs.folder import CHECKPOINTS_FOLDER, checkpoint_path
-from multistep_bench.runs.record import Evaluation
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint

@@ -8,8 +8,8 @@ import pytest
 
 from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import RunError
+from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.record import Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import RUN_FILE, SPEC_FILE, partial_path, read_run, record_path
 from multistep_bench.training.launch import NullObserver, launch

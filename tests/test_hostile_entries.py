@@ -20,7 +20,7 @@ from multistep_bench.leaderboard.entry import is_entry_name, is_url
 from multistep_bench.leaderboard.strict_json import Unreadable, strict_json
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
-from multistep_bench.runs.record import compact_json
+from multistep_bench.runs.events import compact_json
 
 RUN = f"runs/{TASK}.jsonl"
 FILES = ("entry.json", RUN)

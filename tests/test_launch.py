@@ -12,7 +12,8 @@ import torch
 from records import drop
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import Evaluation, Outcome, Record
+from multistep_bench.runs.events import Evaluation, Outcome
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.device import find_device

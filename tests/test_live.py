@@ -12,7 +12,7 @@ from rich.console import Console
 from multistep_bench.reporting.console import make_observer
 from multistep_bench.reporting.live import LiveTable, PlainLines, render_run, sparkline
 from multistep_bench.reporting.progress import CellProgress, RunProgress
-from multistep_bench.runs.record import Evaluation, Outcome
+from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import read_run
 

@@ -12,7 +12,8 @@ import pytest
 from records import ITEMS, Ended, flat, jump, make_run, make_spec, task_card, write_run
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import MISSING, as_float32
+from multistep_bench.runs.events import as_float32
+from multistep_bench.runs.record import MISSING
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import RUN_FILE, Run, iter_records, read_run, read_spec
 

@@ -9,7 +9,7 @@ import torch
 from test_launch import SMALL, TASK, Notes, curves
 
 from multistep_bench.errors import BenchError, ModelError
-from multistep_bench.runs.record import Evaluation
+from multistep_bench.runs.events import Evaluation
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.launch import launch, run
 from multistep_bench.training.plan import plan

@@ -20,7 +20,7 @@ from multistep_bench.leaderboard.site.build import Built, build
 from multistep_bench.leaderboard.site.table import board_of
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
-from multistep_bench.runs.record import event_line
+from multistep_bench.runs.events import event_line
 from multistep_bench.runs.store import RUN_FILE, Run, read_run
 from multistep_bench.scoring.run import score_run
 

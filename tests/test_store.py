@@ -14,8 +14,8 @@ from test_folder import SMALL, stop_after
 from test_launch import curves
 
 from multistep_bench.errors import RunError
+from multistep_bench.runs.events import event_line
 from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.record import event_line
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import RUN_FILE, SPEC_FILE, read_run, record_path
 from multistep_bench.scoring.score import score

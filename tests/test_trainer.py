@@ -10,7 +10,7 @@ from torch import nn
 
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.models.build import build
-from multistep_bench.runs.record import Evaluation, Outcome
+from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.trainer import SingleTrainer, flat_cross_entropy, training_loss

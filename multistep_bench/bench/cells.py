@@ -15,8 +15,8 @@ from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import Measure, interleaved, speedup, timed
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
+from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.machine import available_cores
-from multistep_bench.runs.record import Evaluation, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.launch import NullObserver, launch
 from multistep_bench.training.plan import task_of

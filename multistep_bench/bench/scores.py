@@ -16,7 +16,8 @@ import torch
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import interleaved
 from multistep_bench.cards import card_folder, load_task
-from multistep_bench.runs.record import Curve, Environment, EvaluationSet, Record
+from multistep_bench.runs.events import Environment, EvaluationSet
+from multistep_bench.runs.record import Curve, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 from multistep_bench.runs.store import RUN_FILE, Run
 from multistep_bench.scoring.score import score

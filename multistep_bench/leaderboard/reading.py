@@ -27,7 +27,9 @@ from multistep_bench.leaderboard.entry import (
     is_entry_name,
 )
 from multistep_bench.leaderboard.strict_json import Unreadable, shows, strict_json
-from multistep_bench.runs.record import Record, compact_json, parse_cell_line, short_reason
+from multistep_bench.runs.events import compact_json, short_reason
+from multistep_bench.runs.lines import parse_cell_line
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.store import Run, RunLine
 from multistep_bench.strict import Strict
 

@@ -26,9 +26,10 @@ from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
 from multistep_bench.models.flops import flops_per_sample
+from multistep_bench.runs.events import Environment, event_line
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.machine import versions
-from multistep_bench.runs.record import Environment, Record, event_line
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.cell_set import CellScore

@@ -15,7 +15,8 @@ from rich.text import Text
 from multistep_bench.cards import TaskCard
 from multistep_bench.reporting.labels import duration, measured, rate_label, short_count
 from multistep_bench.reporting.progress import CellProgress, RunProgress
-from multistep_bench.runs.record import Evaluation, Outcome, Record
+from multistep_bench.runs.events import Evaluation, Outcome
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 
 BARS = "▁▂▃▄▅▆▇█"

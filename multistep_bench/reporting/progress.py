@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep_bench.runs.record import Curve, Evaluation, EvaluationSet, Outcome, Record
+from multistep_bench.runs.events import Evaluation, EvaluationSet, Outcome
+from multistep_bench.runs.record import Curve, Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.eureka import CurveScore, curve_values, eureka_time, score_curve
 

@@ -13,7 +13,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from multistep_bench.atomic import TEMPORARY, sync_folder, write_atomically
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import Evaluation, Outcome, Record, event_line
+from multistep_bench.runs.events import Evaluation, Outcome, event_line
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import (
     CELLS_FOLDER,

@@ -6,8 +6,16 @@ from pathlib import Path
 from pydantic import Field
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs import store
-from multistep_bench.runs.record import Environment, Evaluation, EvaluationSet, Metrics, Outcome, Record
+from multistep_bench.runs.events import (
+    Environment,
+    Evaluation,
+    EvaluationSet,
+    Metrics,
+    Outcome,
+    check_evaluations,
+    parse,
+)
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.strict import Strict
 
@@ -44,14 +52,14 @@ class _Evaluation(Metrics):
 
 def read_old_record(path: Path, lines: list[bytes], cell: Cell, spec: RunSpec) -> Record:
     """The record of a finished file of the old form; raises `RunError`."""
-    header = store.parse(_Header, lines[0], f"{path} line 1")
+    header = parse(_Header, lines[0], f"{path} line 1")
     named = (header.task.id, header.task.protocol, Cell(header.cell.rate_index, header.cell.seed_index))
     if named != (spec.task.id, spec.protocol_name, cell):
         raise RunError(f"{path} belongs to another run or cell than its folder's specification; move it away")
-    read = [store.parse(_Evaluation, line, f"{path} line {number}") for number, line in enumerate(lines[1:-1], start=2)]
-    outcome = store.parse(Outcome, lines[-1], f"{path} line {len(lines)}")
+    read = [parse(_Evaluation, line, f"{path} line {number}") for number, line in enumerate(lines[1:-1], start=2)]
+    outcome = parse(Outcome, lines[-1], f"{path} line {len(lines)}")
     events = [Evaluation(**{**each.model_dump(exclude={"secondary"}), "auxiliary": each.secondary}) for each in read]
-    store.check_evaluations(events, spec, str(path))
+    check_evaluations(events, spec, str(path))
     warnings.warn(
         f"{path.parent.parent} holds records of the form that versions before 0.2 wrote; they were read as they are,"
         " and `mstep-bench pack` on the folder rewrites them as one file",

@@ -9,25 +9,27 @@ spec.json, cells/rateR-seedS.jsonl
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs.record import (
+from multistep_bench.runs.events import (
     Environment,
     Evaluation,
     EvaluationSet,
     Outcome,
-    Record,
+    check_evaluations,
     compact_json,
-    parse_cell_line,
-    short_reason,
+    parse,
 )
+from multistep_bench.runs.lines import parse_cell_line
+from multistep_bench.runs.old_form import read_old_record
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.strict import Strict
 
@@ -36,8 +38,6 @@ CELL_SCHEMA = "msb.cell/2"
 RUN_FILE = "run.jsonl"
 SPEC_FILE = "spec.json"
 CELLS_FOLDER = "cells"
-
-S = TypeVar("S", bound=Strict)
 
 
 class RunLine(Strict):
@@ -190,8 +190,6 @@ def read_cell_file(path: Path, cell: Cell, spec: RunSpec) -> Record:
         raise RunError(f"{path} holds {len(lines)} lines, not a whole record; move it away and run again")
     schema = _schema(lines[0])
     if schema == "msb.run/1":
-        from multistep_bench.runs.old_form import read_old_record
-
         return read_old_record(path, lines, cell, spec)
     header = parse(CellHeader, lines[0], f"{path} line 1")
     if header.identity != spec.identity() or Cell(*header.cell) != cell:
@@ -203,17 +201,6 @@ def read_cell_file(path: Path, cell: Cell, spec: RunSpec) -> Record:
     return Record.of_events(cell, header.environment, header.attempts, sets, events, outcome)
 
 
-def check_evaluations(events: Iterable[Evaluation], spec: RunSpec, where: str) -> None:
-    """Raises `RunError` for evaluations that are not one an interval from 0 on."""
-    interval = spec.protocol.interval
-    for index, event in enumerate(events):
-        if event.samples != index * interval or index > spec.protocol.evaluations:
-            raise RunError(
-                f"{where} has evaluations off the protocol's schedule, one every {interval} samples up to"
-                f" {spec.protocol.budget}; move it away and run again"
-            )
-
-
 def record_path(folder: Path, cell: Cell) -> Path:
     """The file of a cell that has ended, in a run folder that is not packed."""
     return folder / CELLS_FOLDER / f"{cell.name}.jsonl"
@@ -222,14 +209,6 @@ def record_path(folder: Path, cell: Cell) -> Path:
 def partial_path(folder: Path, cell: Cell) -> Path:
     """The file that a cell grows in."""
     return record_path(folder, cell).with_suffix(".jsonl.partial")
-
-
-def parse(model: type[S], text: bytes, where: str) -> S:
-    """JSON as a `model`; raises `RunError` naming the place and the first problem."""
-    try:
-        return model.model_validate_json(text)
-    except ValueError as error:
-        raise RunError(f"{where}: {short_reason(error)}") from None
 
 
 def _schema(line: bytes) -> Any:

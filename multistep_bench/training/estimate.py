@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from multistep_bench.models.build import build
+from multistep_bench.runs.events import event_line
 from multistep_bench.runs.machine import available_cores, peak_memory
-from multistep_bench.runs.record import event_line
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.device import find_device
 from multistep_bench.training.plan import task_of

@@ -13,9 +13,9 @@ import torch
 
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
+from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.folder import RecordWriter, checkpoint_path
 from multistep_bench.runs.machine import hardware
-from multistep_bench.runs.record import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import CellHeader
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint, set_aside

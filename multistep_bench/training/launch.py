@@ -14,9 +14,10 @@ from multistep_bench import seeds
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
+from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.machine import available_cores, versions
-from multistep_bench.runs.record import Evaluation, Outcome, Record
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside

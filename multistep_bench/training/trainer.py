@@ -14,7 +14,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
-from multistep_bench.runs.record import Evaluation, Metrics, Outcome, as_float32
+from multistep_bench.runs.events import Evaluation, Metrics, Outcome, as_float32
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.data import draw_auxiliary, draw_evaluation, training_batches
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate

@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
+from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.machine import killed_for_memory
-from multistep_bench.runs.record import Outcome
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.group import Group, Job, Message, train
 from multistep_bench.training.randomness import own_randomness

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from multistep_bench.leaderboard.checks.subject import Subject
-from multistep_bench.runs.record import Environment
+from multistep_bench.runs.events import Environment
 
 DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,2})?")
 VERSION = re.compile(r"[0-9]{1,4}(\.[0-9A-Za-z+_-]{1,40}){0,5}")

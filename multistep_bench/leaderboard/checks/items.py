@@ -8,7 +8,8 @@ import torch
 from multistep_bench.cards import load_task
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
-from multistep_bench.runs.record import EvaluationSet, Record
+from multistep_bench.runs.events import EvaluationSet
+from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.data import draw_auxiliary, draw_evaluation
