@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 
 from multistep_bench.cards import list_baselines, load_baseline, load_task
+from multistep_bench.errors import DataMissing
 from multistep_bench.reporting.reference_tables import PAGE, update_page
-from multistep_bench.reporting.references import reference_runs, split_name
+from multistep_bench.reporting.references import older_code, reference_name, reference_runs, split_name
+from multistep_bench.runs.machine import hardware, versions
+from multistep_bench.runs.store import read_run
 from multistep_bench.scoring.score import score
+from multistep_bench.training.replay import present_code, replay
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
 RUNS = reference_runs(BASELINES)
@@ -30,6 +34,33 @@ def test_a_result_is_complete_and_of_the_present_cards(run: Path) -> None:
     assert spec.protocol_name == protocol
     if not spec.changes:
         assert spec.protocol == card.protocol(spec.protocol_name)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: "/".join(run.parts[-3:]))
+def test_a_result_is_of_the_present_code_or_marked_as_of_older_code(run: Path) -> None:
+    spec = read_run(run).spec
+    try:
+        present = present_code(spec) == spec.model.code_sha256
+    except DataMissing as missing:
+        pytest.skip(str(missing))
+    assert present != (reference_name(run) in older_code(BASELINES)), (
+        "run `mstep-bench baselines replay --restate` and look at what it says"
+    )
+
+
+def test_a_cell_of_the_default_task_comes_out_of_the_present_code_bit_for_bit() -> None:
+    """Float arithmetic is that of the machine, so only where the record's processor and torch are."""
+    run = read_run(BASELINES / "results" / "two_step_digits-v1" / "quick" / "vit.jsonl")
+    there, here = run.records[-1].environment, hardware("cpu")
+    if (there.hardware["processor"], there.versions["torch"]) != (here["processor"], versions()["torch"]):
+        pytest.skip("another processor or torch than the record's")
+    assert replay(run, 3) is None
+
+
+def test_a_replay_finds_another_curve(tmp_path: Path) -> None:
+    run = read_run(BASELINES / "results" / "two_step_digits-v1" / "quick" / "vit.jsonl")
+    run.records[-1].curve.correct[2] += 1
+    assert "evaluation 2 of rate2-seed5 is" in (replay(run, 3) or "")
 
 
 def test_the_tables_of_the_page_are_what_the_runs_give() -> None:

@@ -1,11 +1,11 @@
-"""The command of the reference results: `baselines build`."""
+"""The commands of the reference results: `baselines build` and `baselines replay`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, app, print_json
+from multistep_bench.cli.app import JsonOption, RootOption, app, print_json
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
 app.add_typer(baselines_app, name="baselines")
@@ -36,3 +36,36 @@ def build_tables(
     else:
         print(folder / PAGE)
     raise typer.Exit(STALE if check and not current else 0)
+
+
+@baselines_app.command("replay")
+def replay_runs(
+    evaluations: Annotated[int, typer.Option(min=2, help="How many evaluations of one cell to make again.")] = 5,
+    only: Annotated[str, typer.Option(help="Runs whose TASK/PROTOCOL/MODEL contains this text.")] = "",
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Write the present code's hash into runs that come out bit-equal.")
+    ] = False,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the first evaluations of one cell of each reference run again: does the present code still make them?"""
+    from multistep_bench.reporting.references import older_code, reference_name, reference_runs, write_older_code
+    from multistep_bench.runs.store import read_run, write_packed
+    from multistep_bench.training.replay import present_code, replay, restated
+
+    found: dict[str, str | None] = {}
+    for path in reference_runs():
+        name = reference_name(path)
+        if only not in name:
+            continue
+        run = read_run(path)
+        found[name] = difference = replay(run, evaluations, data_root)
+        if restate and difference is None:
+            write_packed(path, restated(run, present_code(run.spec, data_root)))
+        if not as_json:
+            print(f"{name}: {difference or 'bit-equal'}")
+    if restate:
+        write_older_code((older_code() - found.keys()) | {name for name, difference in found.items() if difference})
+    if as_json:
+        print_json(found)
+    raise typer.Exit(STALE if any(found.values()) else 0)

@@ -1,12 +1,13 @@
 """The reference runs in baselines/results: where they lie, their scores, and each rule against plain softmax."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import DEFAULT_TASK, card_folder
 from multistep_bench.runs.store import read_run
 from multistep_bench.scoring.compare import SetComparison, compare
@@ -34,6 +35,36 @@ def reference_runs(folder: Path | None = None) -> list[Path]:
     folder: of the baselines, by default that of the suite; an installed wheel carries no results and gives no run.
     """
     return sorted(((folder or card_folder("baselines")) / "results").glob("*/*/*.jsonl"))
+
+
+OLDER_CODE = "older_code.txt"
+
+
+def older_code(folder: Path | None = None) -> frozenset[str]:
+    """The reference runs, as TASK/PROTOCOL/MODEL, whose curves the present code was not seen to make again.
+
+    They stand in a file beside the results, one a line, which `mstep-bench baselines replay --restate` writes.
+    """
+    path = (folder or card_folder("baselines")) / OLDER_CODE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def write_older_code(names: Iterable[str], folder: Path | None = None) -> None:
+    """Writes the file that `older_code` reads; without names it is removed."""
+    path = (folder or card_folder("baselines")) / OLDER_CODE
+    head = (
+        "# Reference runs whose curves the present code was not seen to make again, see `mstep-bench baselines replay`."
+    )
+    if names := sorted(names):
+        write_atomically(path, "\n".join([head, *names]) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def reference_name(path: Path) -> str:
+    """TASK/PROTOCOL/MODEL of a reference run's file."""
+    return "/".join([*path.parts[-3:-1], path.stem])
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from multistep_bench.runs.store import (
     read_run,
     read_spec,
     record_path,
+    write_packed,
 )
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -97,7 +98,7 @@ class RunFolder:
         run = read_run(self.path)
         if (run.missing or run.failed) and not incomplete:
             return run
-        write_atomically(self.path / RUN_FILE, run.packed)
+        write_packed(self.path / RUN_FILE, run)
         for record in run.records:
             record_path(self.path, record.cell).unlink(missing_ok=True)
         (self.path / SPEC_FILE).unlink()

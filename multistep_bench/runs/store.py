@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import RunError
 from multistep_bench.runs.events import (
     Environment,
@@ -98,6 +99,11 @@ class Run:
     def sha256(self) -> str:
         """SHA-256 of the packed run: the integrity of its bytes, where `spec.identity()` says which run it is."""
         return hashlib.sha256(self.packed).hexdigest()
+
+
+def write_packed(path: Path, run: Run) -> None:
+    """Writes a packed run, whole or not at all."""
+    write_atomically(path, run.packed)
 
 
 def read_run(path: str | Path) -> Run:
