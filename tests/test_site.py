@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.entry import Reproduction, RerunCell
+from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.site import build as site
 from multistep_bench.leaderboard.site.build import Built, build
 from multistep_bench.leaderboard.site.table import board_of
@@ -337,3 +338,18 @@ def test_nothing_is_wider_than_the_screen(page: Page, built: Built, width: int, 
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
     opened(page, (built.index.parent / name).as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_reference_of_older_code_says_so_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "two_step_digits-v1/quick/vit_tau"
+    monkeypatch.setattr("multistep_bench.leaderboard.references.older_code", lambda: frozenset({name}))
+    references.cache_clear()
+    try:
+        built = build(entries.make_board(tmp_path / "board"))
+    finally:
+        references.cache_clear()
+    readme = (tmp_path / "board" / "README.md").read_text(encoding="utf-8")
+    assert "`vit_tau` (reference of older code)" in readme
+    assert "`vit` (reference) " in readme
+    assert "reference of older code" in built.index.read_text(encoding="utf-8")
+    assert "reference of older code" in (built.index.parent / "entries" / "vit_tau.html").read_text(encoding="utf-8")

@@ -104,7 +104,10 @@ class Reproduction(Strict):
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry as read. A reference has neither file nor folder of its own: its runs are baselines/results."""
+    """An entry as read. A reference has neither file nor folder of its own: its runs are baselines/results.
+
+    older_code: of a reference, that the present code was not seen to make its curves again.
+    """
 
     name: str
     url: str
@@ -114,10 +117,16 @@ class Entry:
     file: EntryFile | None = None
     run_hashes: tuple[str, ...] = ()  # SHA-256 of the file of each run, as its bytes are
     reproductions: tuple[Reproduction, ...] = ()
+    older_code: bool = False
 
     @property
     def reference(self) -> bool:
         return self.file is None
+
+    @property
+    def badge(self) -> str:
+        """What stands behind its name on the board; empty for a submitted entry."""
+        return "" if not self.reference else "reference of older code" if self.older_code else "reference"
 
 
 def is_entry_name(name: str) -> bool:

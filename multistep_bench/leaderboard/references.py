@@ -8,7 +8,7 @@ from functools import lru_cache
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.checks.recipe import track_of
 from multistep_bench.leaderboard.entry import Entry
-from multistep_bench.reporting.references import reference_runs
+from multistep_bench.reporting.references import older_code, reference_name, reference_runs
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.strict import content_sha256
 
@@ -34,4 +34,6 @@ def _entry(name: str, runs: tuple[Run, ...]) -> Entry:
         tracks = [track_of(run.spec) for run in runs]
     except BenchError:  # of a card that no longer ships; `verify_entry` says so
         tracks = []
-    return Entry(name, "", "open" if "open" in tracks else "fixed", runs, content_sha256(hashes))
+    track = "open" if "open" in tracks else "fixed"
+    older = any(reference_name(run.path) in older_code() for run in runs)
+    return Entry(name, "", track, runs, content_sha256(hashes), older_code=older)

@@ -60,7 +60,7 @@ def _plain(mark: str) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    name = f"`{row.entry.name}`{' (reference)' if row.entry.reference else ''}"
+    name = f"`{row.entry.name}`{f' ({row.entry.badge})' if row.entry.badge else ''}"
     seeds = f"{row.seeds}{_plain(row.seeds_mark)}"
     intervals = _interval(row.overall.grid), _interval(row.overall.tuned)
     return [str(row.rank), name, *intervals, row.entry.track, row.tier, short_count(row.parameters), seeds]
