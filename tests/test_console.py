@@ -70,14 +70,14 @@ def test_the_score_table_shows_every_number_with_its_interval_in_80_columns(tmp_
     assert lines[grid].split() == ["grid", "1/4", "0.250", "0.175", "0.650", "0.950", "–"]
     assert lines[grid + 1].split()[0] == "0.05–0.70"  # Wilson's interval of 1/4
     assert "levels: chance 0.100, shortcut 0.550, threshold 0.750, ceiling 0.950" in text
-    assert "the best learning rate, 1e-3, is at the edge of the grid" in text
+    assert "the best learning rate, 1e-3, is at the edge of the learning-rate grid" in text
     assert "Q over 1 task: grid 0.072" in text  # ln(1/.3)/ln 64 / 4
 
 
 def test_the_score_names_cells_that_are_missing_or_broken(tmp_path: Path) -> None:
     broken = records.Ended("failed", reason="RuntimeError: [red]out of luck[/red]")
     text = printed(score([records.make_run(tmp_path / "run", {(0, 0): records.flat(), (0, 1): broken}, seeds=3)]))
-    assert "2 of 3 cells count as runs without a Eureka-moment" in text
+    assert "2 of 3 cells are missing or broken and count as having no Eureka-moment" in text
     assert "rate0-seed1 failed: RuntimeError: [red]out of luck[/red]" in text
     assert "rate0-seed2 missing" in text
     assert "edge" not in text  # one rate is no grid
@@ -116,7 +116,11 @@ def test_runs_of_one_model_are_told_apart_by_their_changes(tmp_path: Path) -> No
     plain = records.make_run(tmp_path / "a", curves)
     deeper = records.make_run(tmp_path / "b", curves, changes={"model.depth": 4})
     other = records.make_run(tmp_path / "c", curves, model="other", changes={"model.depth": 4})
-    assert run_labels(score([plain, deeper, other]).runs) == ["vit", "vit (model.depth=4)", "other"]
+    scored = score([plain, deeper, other])
+    assert run_labels(scored.runs) == ["vit", "vit (model.depth=4)", "other"]
+    text = printed(scored)
+    assert "vit (model.depth=4) on steps-v1 quick" in text
+    assert re.findall(r"^(.*): Q over", text, re.MULTILINE) == ["vit quick", "vit (model.depth=4) quick", "other quick"]
 
 
 def test_the_columns_of_a_task_scored_by_its_loss_say_so(tmp_path: Path) -> None:

@@ -174,7 +174,11 @@ def test_series_beyond_the_palette_differ_in_their_dashes() -> None:
 
 
 def test_the_legend_names_only_what_is_there(scored: Score, tmp_path: Path) -> None:
-    assert list(curve_plots.curve_legend(scored.runs)) == ["Eureka-moment", "none by the budget", "diverged or failed"]
+    assert list(curve_plots.curve_legend(scored.runs)) == [
+        "Eureka-moment",
+        "none within the budget",
+        "diverged or failed",
+    ]
     solved = score([records.make_run(tmp_path / "run", {(0, 0): records.jump(0.3)})])
     legend = curve_plots.curve_legend(solved.runs)
     assert list(legend) == ["Eureka-moment"]

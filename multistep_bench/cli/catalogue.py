@@ -1,4 +1,4 @@
-"""The commands that show what there is: tasks, models, samples and data."""
+"""The commands that list and show tasks, models, samples and data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -115,7 +115,7 @@ def check(
 
 @data_app.command("check")
 def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> None:
-    """Look for every data set, verify what is found and say where it is."""
+    """Look for every data set, verify the files found and print where they are."""
     from multistep_bench.sources.check import check_data
 
     found = check_data(data_root)
@@ -129,7 +129,7 @@ def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> Non
 
 
 def _is_task(name: str) -> bool:
-    """Whether `describe` was asked about a task; a card tells by its keys."""
+    """Whether a name given to `describe` is a task's; a card is recognised by its keys."""
     if cards.is_card_path(name):
         return not {"generator", "base"}.isdisjoint(cards.read_toml(Path(name)))
     if name in cards.list_models() or name.startswith("timm/") or ":" in name:

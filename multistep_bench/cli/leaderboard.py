@@ -65,9 +65,9 @@ def verify_entry(
 @app.command()
 def reproduce(
     entry: EntryArgument,
-    by: Annotated[str, typer.Option(help="Who vouches for the note that is written into the entry.")],
+    by: Annotated[str, typer.Option(help="Your name, which signs the note that is written into the entry.")],
     cells: Annotated[int, typer.Option(min=1, help="How many cells to train again, drawn from all tasks.")] = 2,
-    seed: Annotated[int | None, typer.Option(help="Of the choice of cells [default: nobody can foresee it]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice of cells [default: unpredictable]")] = None,
     trust: Annotated[
         list[str] | None, typer.Option(help="package.module:name that the model may be built by; read it first.")
     ] = None,

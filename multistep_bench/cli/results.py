@@ -35,7 +35,7 @@ def report(
     runs: RunFolders,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Write one self-contained page on runs: scores, curves, survival, every cell, how to reproduce."""
+    """Write one self-contained page about runs: scores, curves, survival, every cell, how to reproduce them."""
     from multistep_bench.reporting.report import write_report
     from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.score import score

@@ -1,4 +1,4 @@
-"""The command that trains: `run`, and what it would cost."""
+"""The command that trains, `run`, and its estimate of what a run costs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +43,7 @@ def run(
     data_root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on a task, resuming what is there, and score it."""
+    """Train a model on a task, resuming an interrupted run, and score it."""
     changes = changes_from(settings or [], learning_rates=lr, seeds=seeds, budget=budget, precision=precision)
     if dry_run:
         if stack is not None:
@@ -70,7 +70,7 @@ def run(
             observer=observer,
         )
     except KeyboardInterrupt:
-        console.print("interrupted; finished cells are kept, the same command goes on from here")
+        console.print("interrupted; finished cells are kept, and the same command resumes")
         raise typer.Exit(INTERRUPTED) from None
     _print_run(done, console, as_json)
 

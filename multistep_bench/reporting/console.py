@@ -1,4 +1,4 @@
-"""What the command line prints: which observer a run gets, score tables, comparisons."""
+"""What the command line prints: the progress of a run, score tables, comparisons."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep_bench.reporting.labels import measured, number, rate_label, short_count, task_label
+from multistep_bench.reporting.labels import measured, number, rate_label, run_labels, short_count, task_label
 from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.compare import Comparison, SetComparison
@@ -26,15 +26,15 @@ COLUMNS = (
 )
 MEANINGS = {
     "Eureka-moment": "{measured} at the threshold, confirmed by the next evaluations",
-    "p": "share of runs with a Eureka-moment by the budget",
-    "S": "mean of 1 − time/budget over runs, 0 without a Eureka-moment",
+    "p": "share of cells with a Eureka-moment within the budget",
+    "S": "mean over cells of 1 − time/budget, 0 without a Eureka-moment",
     "final {measured}": "mean of the last five evaluations",
-    "given Eureka": "final {measured} of the runs with a Eureka-moment",
-    "median time": "samples by which half of the runs had their Eureka-moment",
-    "grid": "all cells",
+    "given Eureka": "final {measured} of the cells with a Eureka-moment",
+    "median time": "samples by which half of the cells had their Eureka-moment",
+    "grid": "all cells: every seed at every learning rate",
     "tuned": "each seed at the learning rate that is best on the other seeds",
     "low–high": "95 % interval",
-    "Q": "mean over tasks and runs of ln(budget/time)/ln 64, at most 1",
+    "Q": "mean over tasks and cells of ln(budget/time)/ln 64, at most 1",
 }
 
 
@@ -44,27 +44,28 @@ def make_observer(console: Console) -> LiveTable | PlainLines:
 
 
 def print_score(console: Console, score: Score) -> None:
-    """What the columns mean, a table a run, then Q of each model: what matters most ends up above the prompt."""
+    """Prints what the columns mean, a table a run, and last Q of each model, just above the prompt."""
     meanings = Table.grid(padding=(0, 2, 0, 0))
     shown = measured(run.spec for run in score.runs)
     for name, meaning in MEANINGS.items():
         meanings.add_row(name.format(measured=shown), meaning.format(measured=shown), style="dim")
     console.print(meanings)
-    for run in score.runs:
+    for run, label in zip(score.runs, run_labels(score.runs), strict=True):
         console.print()
-        console.print(_title(run))
+        console.print(_title(run, label))
         console.print(_table(run))
         for line in _remarks(run):
             console.print(line)
     console.print()
-    for entry in score.overall:
+    names = [(entry.model, entry.protocol) for entry in score.overall]
+    for entry, name in zip(score.overall, names, strict=True):
         if entry.grid is not None:
-            console.print(_overall(entry))
+            console.print(_overall(entry, with_changes=names.count(name) > 1))
 
 
-def _title(run: RunScore) -> Text:
+def _title(run: RunScore, label: str) -> Text:
     protocol = run.spec.protocol
-    title = Text(f"{run.spec.model.name} on {task_label(run.spec)}", style="bold")
+    title = Text(f"{label} on {task_label(run.spec)}", style="bold")
     rates = len(protocol.learning_rates)
     cells = f"{protocol.seeds} seed{'s' * (protocol.seeds > 1)} × {rates} learning rate{'s' * (rates > 1)}"
     return title.append(f"\n{cells}, {protocol.budget:,} training samples each", style="not bold")
@@ -103,7 +104,7 @@ def _interval(interval: Interval | None) -> Text:
 
 
 def _remarks(run: RunScore) -> Iterator[Text]:
-    """The levels, then what to know before quoting a number."""
+    """The levels, then what a reader should know before quoting a number."""
     levels, scoring = run.spec.task.levels, run.spec.task.scoring
     known = {"chance": levels.chance, "shortcut": levels.shortcut}
     known |= {"threshold": levels.threshold(scoring.threshold_fraction), "ceiling": levels.ceiling}
@@ -113,25 +114,31 @@ def _remarks(run: RunScore) -> Iterator[Text]:
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(run.spec.protocol.learning_rates[run.best_rate])
         yield Text(
-            f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside", "yellow"
+            f"the best learning rate, {best}, is at the edge of the learning-rate grid; a better one may lie outside",
+            "yellow",
         )
     problems = list(run.problems.items())
     if problems:
-        yield Text(f"{len(problems)} of {len(run.cells)} cells count as runs without a Eureka-moment:", style="red")
+        yield Text(
+            f"{len(problems)} of {len(run.cells)} cells are missing or broken and count as having no Eureka-moment:",
+            style="red",
+        )
     for name, reason in problems[:PROBLEMS_SHOWN]:
         yield Text(f"  {name} {reason}", style="red")
     if len(problems) > PROBLEMS_SHOWN:
         yield Text(f"  and {len(problems) - PROBLEMS_SHOWN} more", style="red")
 
 
-def _overall(entry: OverallScore) -> Text:
-    """Q of a model in one line."""
+def _overall(entry: OverallScore, with_changes: bool) -> Text:
+    """Q of a model in one line; with_changes: what was changed stands beside its name."""
+    changes = ", ".join(f"{key}={value}" for key, value in entry.changes.items()) if with_changes else ""
+    name = f"{entry.model} ({changes})" if changes else entry.model
     tuned = "" if entry.tuned is None else f", tuned {_in_brackets(entry.tuned)}"
     count = len(entry.tasks)
     missing = f"; missing and counted 0: {', '.join(entry.missing_tasks)}" if entry.missing_tasks else ""
     assert entry.grid is not None
     text = f"Q over {count} task{'s' * (count > 1)}: grid {_in_brackets(entry.grid)}{tuned}{missing}"
-    return Text(f"{entry.model} {entry.protocol}: ", style="bold").append(text, style="not bold")
+    return Text(f"{name} {entry.protocol}: ", style="bold").append(text, style="not bold")
 
 
 def _in_brackets(interval: Interval) -> str:
@@ -139,7 +146,7 @@ def _in_brackets(interval: Interval) -> str:
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Both models beside each other, the tests, and the sentence to quote."""
+    """Prints both models side by side, the tests, and a sentence to quote."""
     name_a, name_b = comparison.labels
     console.print(Text(f"{name_a} (A) against {name_b} (B) on {task_label(comparison.a.spec)}", style="bold"))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
@@ -164,7 +171,7 @@ _COMPARED = (
     "S of A − S of B",
     "  permutation test",
     "  log-rank test",
-    "P(run of A is faster)",
+    "P(cell of A is faster)",
 )
 
 

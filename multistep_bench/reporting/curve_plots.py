@@ -60,7 +60,7 @@ def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
 
 
 def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name_levels: bool = True) -> None:
-    """The curve of each seed at one learning rate, the levels, a star at each Eureka-moment, a cross at each break.
+    """The curve of each seed at one learning rate, the levels, a star at each Eureka-moment, a cross at each failure.
 
     Each line's gid is the name of its cell.
     """
@@ -119,11 +119,11 @@ def _range(task: TaskCard) -> tuple[float, float]:
 
 
 def curve_legend(runs: Iterable[RunScore]) -> dict[str, Line2D]:
-    """What the marks of `draw_curves` mean, as far as these runs need them."""
+    """The legend of `draw_curves`, with the marks that these runs have."""
     cells = [cell for run in runs for cell in run.cells if cell.status != "missing"]
     entries = {"Eureka-moment": Line2D([], [], **JUMPED, **STAR)}
     if any(cell.curve.eureka is None and cell.problem is None for cell in cells):
-        entries["none by the budget"] = Line2D([], [], **STAYED)
+        entries["none within the budget"] = Line2D([], [], **STAYED)
     if any(cell.problem is not None for cell in cells):
         entries["diverged or failed"] = Line2D([], [], **BROKEN, **CROSS)
     return entries

@@ -1,4 +1,4 @@
-"""What every figure of the suite shares: its style, its colours, and how it is written to a file."""
+"""What all figures share: style, colours, ticks and legends, and how a figure is written to a file."""
 
 import io
 import re
@@ -25,7 +25,7 @@ PANEL_HEIGHT = 1.6  # inches
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without black (text) and yellow (faint on white).
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-LINE_STYLES = ("-", "--", ":")  # after the last colour the next dash pattern, so that no two series look alike
+LINE_STYLES = ("-", "--", ":")  # a further dash pattern after the last colour, so that all series differ
 INK = "#1b1b1f"
 MUTED = "#6a6a73"
 PAPER = "#ffffff"
@@ -72,7 +72,7 @@ _STYLE = {
 
 @contextmanager
 def style(**changes: Any) -> Iterator[None]:
-    """The suite's look; the user's own matplotlib settings stand again afterwards."""
+    """The suite's style; afterwards the user's own matplotlib settings are restored."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         settings: dict[Any, Any] = {**_STYLE, **changes}
@@ -81,7 +81,7 @@ def style(**changes: Any) -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """A figure of that size in inches, outside pyplot: no window, no state left behind."""
+    """A figure of that size in inches, made without pyplot: no window, no global state."""
     return Figure(figsize=(width, height), layout=layout)
 
 
@@ -94,7 +94,7 @@ def series_style(index: int) -> Look:
 
 
 def count_ticks(axes: Axes) -> None:
-    """Few, short numbers of samples along the axis of time."""
+    """At most a few ticks along the time axis, with short labels."""
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short_count(value)))
 
@@ -106,7 +106,7 @@ def figure_legend(figure: Figure, entries: Mapping[str, Line2D]) -> None:
 
 
 def plot_format(path: Path) -> str:
-    """The format that a file's name asks for; raises `BenchError` for one that is not written here."""
+    """The format given by a file name's ending; raises `BenchError` for any but png, svg and pdf."""
     name = path.suffix.lstrip(".").lower()
     if name not in FORMATS:
         raise BenchError(f"a plot cannot be written as '{path.name}'; end the name in .png, .svg or .pdf")

@@ -1,4 +1,4 @@
-"""How numbers are written, the same in the terminal, in plots and in the report."""
+"""How numbers and names are written in the terminal, in plots and in the report."""
 
 import math
 import textwrap
@@ -32,12 +32,12 @@ def short_count(count: float) -> str:
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """A number with its noun: "1 cell", "2 cells"; `many` is the plural of nouns that take more than an s."""
+    """A number with its noun: "1 cell", "2 cells"; many: an irregular plural."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def seeds_needed(seeds: int) -> str:
-    """How many seeds a learning rate would be needed where there are fewer; empty where there are enough."""
+    """What more seeds per learning rate are needed for; empty where there are enough."""
     if seeds < ENTRY_SEEDS:
         return f"an entry needs {ENTRY_SEEDS}, a claim of rank {RANK_SEEDS}"
     return f"a claim of rank needs {RANK_SEEDS}" if seeds < RANK_SEEDS else ""
@@ -79,6 +79,6 @@ def changes_label(spec: RunSpec) -> str:
 
 
 def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:
-    """What a row of panels calls its run and its vertical axis; the task only where the figure shows several."""
+    """The label of a row of panels: its run and its vertical axis, and its task where the figure shows several."""
     name = label if len(tasks) == 1 else f"{label}, {task_label(spec)}"
     return f"{textwrap.fill(name, 24)}\n{AXES[spec.task.levels.measure]}"

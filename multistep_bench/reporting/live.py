@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a live table on a terminal, plain lines elsewhere."""
+"""What a run prints while it trains: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ class PlainLines:
         )
 
     def close(self) -> None:
-        """Nothing is left to say."""
+        """Nothing remains to be printed."""
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -84,7 +84,7 @@ class LiveTable:
             self._run.cells[cell].outcome = outcome
 
     def close(self) -> None:
-        """Leaves the last state on the screen."""
+        """Stops redrawing; the last state stays on the screen."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -96,7 +96,7 @@ class LiveTable:
 
 
 def render_run(run: RunProgress, width: int) -> RenderableType:
-    """The live table as it stands, for a terminal of `width` characters."""
+    """The live table in its present state, for a terminal of `width` characters."""
     spec = run.spec
     title = Text(f"{spec.model.name} on {spec.task.id}, protocol {spec.protocol_name}", style="bold", overflow="fold")
     return Group(title, _pace(run, width), "", _curves(run, width), "", *_notes(run))
@@ -120,7 +120,7 @@ def _pace(run: RunProgress, width: int) -> Table:
 
 
 def _curves(run: RunProgress, width: int) -> Table:
-    """Two lines a cell, its curve and its state; seeds that do not fit beside one another continue below."""
+    """Two lines a cell, its curve and its state; seeds that do not fit side by side go below."""
     protocol = run.spec.protocol
     labels = [rate_label(rate) for rate in protocol.learning_rates]
     room = width - max(len("rate"), *map(len, labels)) - 2
@@ -140,7 +140,7 @@ def _curves(run: RunProgress, width: int) -> Table:
 
 
 def sparkline(cell: CellProgress, spec: RunSpec, width: int) -> Text:
-    """The curve over the budget in `width` blocks, from chance (lowest) to the ceiling (highest)."""
+    """A curve over the budget as `width` blocks; the lowest block is chance, the highest the ceiling."""
     task, budget = spec.task, spec.protocol.budget
     line = Text()
     samples, values = cell.samples, cell.accuracy
@@ -189,7 +189,7 @@ def _state(cell: CellProgress, width: int) -> Text:
 
 
 def _notes(run: RunProgress) -> list[Text]:
-    """What the marks mean, then the cells that broke."""
+    """What the marks mean, then the cells that diverged or failed."""
     latest = f"latest {measured([run.spec])}"
     legend = Text(f"below a curve: {EVENT} samples until the Eureka-moment, {latest}", style="dim")
     broken = [

@@ -118,7 +118,7 @@ PLOTS = (
     _by_task(
         "survival",
         "Survival",
-        "Share of runs without a Eureka-moment so far, over all learning rates, with 95 % bands.",
+        "Share of cells without a Eureka-moment so far, over all learning rates, with 95 % bands.",
         SURVIVAL,
     ),
     _by_task(

@@ -1,4 +1,4 @@
-"""A picture of a task's samples, so that a person sees what a model is asked."""
+"""A picture of a task's samples, to show a person what a model is asked."""
 
 import textwrap
 from pathlib import Path
@@ -67,14 +67,14 @@ def _draw_images(batch: Batch, title: str) -> "Figure":
 
 
 def _pixels(batch: Batch, index: int) -> np.ndarray:
-    """[H, W, 3], or [H, W] for one channel; noise may leave [0, 1], and a screen shows nothing beyond."""
+    """[H, W, 3], or [H, W] for one channel, clipped to [0, 1], which noise may leave."""
     assert isinstance(batch.inputs, torch.Tensor)  # image tasks keep to it: batch.Batch
     image = batch.inputs[index].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
     return image[..., 0] if image.shape[-1] == 1 else image
 
 
 def caption(batch: Batch, index: int) -> list[str]:
-    """The target, then the steps: those whose names differ in the last word only share a line."""
+    """The target, then the steps; steps whose names differ only in the last word share a line."""
     groups: dict[str, list[tuple[str, int]]] = {}
     for name, values in batch.steps.items():
         subject, _, word = name.rpartition("_")

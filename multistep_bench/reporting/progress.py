@@ -1,4 +1,4 @@
-"""What a run has reached so far, as the launcher tells it; the console draws it."""
+"""The progress of a run, kept from the launcher's messages; `live` draws it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class CellProgress:
 
     @property
     def fraction(self) -> float:
-        """Part of the budget behind this cell; an ended cell has nothing left to do."""
+        """Share of the budget that is done, in [0, 1]; 1 for an ended cell."""
         if self.outcome is not None:
             return 1.0
         return self.evaluations[-1].samples / self._spec.protocol.budget if self.evaluations else 0.0
@@ -87,7 +87,9 @@ class RunProgress:
         self.kept = self.ended
         self._clock = clock
         self._began = clock()
-        self._trained_since: float | None = None  # the first evaluation of this call: starting up is no training
+        self._trained_since: float | None = (
+            None  # from the first evaluation of this call on, so without the time to start up
+        )
         self._samples = 0
         self._fraction_before = self.fraction
 
@@ -105,12 +107,12 @@ class RunProgress:
 
     @property
     def fraction(self) -> float:
-        """Part of the run that is behind, in [0, 1]."""
+        """Share of the run that is done, in [0, 1]."""
         return sum(cell.fraction for cell in self.cells.values()) / len(self.cells)
 
     @property
     def seconds(self) -> float:
-        """Time since the run was begun or resumed."""
+        """Seconds since the run was started or resumed."""
         return self._clock() - self._began
 
     @property

@@ -115,7 +115,7 @@ def _run(run: Run, scored: RunScore, label: str) -> dict[str, Any]:
 
 
 def _notes(runs: Sequence[RunScore], labels: Sequence[str], several_tasks: bool) -> list[str]:
-    """What a reader should know before quoting a number, each once, after the runs it is about."""
+    """What a reader should know before quoting a number: each note once, after the names of its runs."""
     about: dict[str, list[str]] = {}
     for run, label in zip(runs, labels, strict=True):
         for note in _notes_on(run):
@@ -128,12 +128,12 @@ def _notes_on(run: RunScore) -> Iterator[str]:
     if run.problems:
         counts = Counter(reason.partition(":")[0] for reason in run.problems.values())
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-        yield f"of {len(run.cells)} cells {listed}; they count as runs without a Eureka-moment."
+        yield f"of {len(run.cells)} cells {listed}; they count as having no Eureka-moment."
     if needed := seeds_needed(protocol.seeds):
         yield f"{counted(protocol.seeds, 'seed')} per learning rate; {needed}."
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(protocol.learning_rates[run.best_rate])
-        yield f"the best learning rate, {best}, is at the edge of the grid; a better one may lie outside."
+        yield f"the best learning rate, {best}, is at the edge of the learning-rate grid; a better one may lie outside."
     if run.control:
         yield "a control task without an intermediate step has no p and no Q."
     if run.spec.changes:

@@ -1,4 +1,4 @@
-"""The models of a task beside one another: survival, scores by learning rate and under other thresholds.
+"""The models of a task in one panel: survival, scores by learning rate and under other thresholds.
 
 Every panel shows one task under one protocol and a series a model. Times are in training samples.
 """
@@ -72,7 +72,7 @@ def draw_survival(axes: Axes, styled: Styled) -> None:
     axes.set_xlim(0, max(run.spec.protocol.budget for run, _, _ in styled))
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("training samples")
-    axes.set_ylabel("runs without a\nEureka-moment")
+    axes.set_ylabel("cells without a\nEureka-moment")
     count_ticks(axes)
 
 
