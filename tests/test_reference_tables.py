@@ -90,7 +90,7 @@ def test_the_table_of_a_task_has_a_row_a_run(results: Results) -> None:
     table = [cells(line) for line in lines if line.startswith("|")]
     assert table[0] == ["model", "1e-3", "2e-3", "p", "S", "final accuracy", "hop 1", "ΔS", "p of ΔS"]
     assert [row[0] for row in table[2:]] == ["`vit`", "`bert_tau`", "`vit_tau`", "`vit_heat`"]
-    assert table[2][1:7] == ["4/4", "4/4", "8/8 = 1.00 [0.68, 1.00]", "0.20 [0.20, 0.20]", "0.95 [0.95, 0.95]", "0.500"]
+    assert table[2][1:7] == ["4/4", "4/4", "8/8 = 1.00 [0.68, 1.00]", "0.20 [0.19, 0.21]", "0.95 [0.93, 0.96]", "0.500"]
     assert table[2][7:] == ["–", "–"]
     assert table[3][1:4] == ["0/4", "0/4", "0/8 = 0.00 [0.00, 0.32]"]
     assert table[4][7].startswith("+0.60 [")
