@@ -20,7 +20,6 @@ DEBUG = "MULTISTEP_BENCH_DEBUG"  # in the environment, so that worker processes 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: a `BenchError` becomes one sentence and exit code 2."""
-    sys.path.insert(0, os.getcwd())  # so that --model mine:build finds mine.py where the user stands
     try:
         app(arguments)
     except BenchError as error:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from multistep_bench.errors import BenchError
+from multistep_bench.trusted_code import trust
 
 if TYPE_CHECKING:
     from multistep_bench.scoring.score import Score
@@ -25,6 +26,17 @@ TaskOption = Annotated[str, typer.Option("--task", help="A task's id, or the pat
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 RootOption = Annotated[
     Path | None, typer.Option("--data-root", help="Folder of data files [default: $MULTISTEP_BENCH_DATA, then a cache]")
+]
+
+
+def _trust(paths: list[str] | None) -> list[str] | None:
+    trust(*paths or ())
+    return paths
+
+
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option("--trust", callback=_trust, help="package.module:Name that a card may name; read that code first."),
 ]
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, as `run` printed them.")]
 

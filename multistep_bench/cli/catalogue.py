@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from multistep_bench import cards, registry
-from multistep_bench.cli.app import JsonOption, RootOption, app, changes_from, print_json
+from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from, print_json
 from multistep_bench.errors import BenchError, CardError, NotFound
 
 data_app = typer.Typer(help="The data files that tasks read.", no_args_is_help=True)
@@ -55,6 +55,7 @@ def describe(
     name: Annotated[str, typer.Argument(help="A task or a model.")],
     task: Annotated[str, typer.Option("--task", help="The task a model is built for.")] = cards.DEFAULT_TASK,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Describe a task (its rule, levels and protocols) or a model (its size and cost on a task)."""
@@ -75,6 +76,7 @@ def preview(
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="task.KEY=VALUE")] = None,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw samples of a task with targets and steps under each."""
@@ -99,6 +101,7 @@ def preview(
 def check(
     card: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Validate a task card, recompute its levels and the hash of its batches, and time its generator."""

@@ -7,7 +7,16 @@ import typer
 from rich.console import Console
 
 from multistep_bench import cards
-from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, app, changes_from, print_json, print_scores
+from multistep_bench.cli.app import (
+    JsonOption,
+    RootOption,
+    TaskOption,
+    TrustOption,
+    app,
+    changes_from,
+    print_json,
+    print_scores,
+)
 from multistep_bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -41,6 +50,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
     ] = False,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a task, resuming an interrupted run, and score it."""
