@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, app, print_json
+from multistep_bench.cli.app import JsonOption, app
+from multistep_bench.reporting.terminal import print_json, say
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
 app.add_typer(baselines_app, name="baselines")
@@ -32,7 +33,7 @@ def build_tables(
     if as_json:
         print_json({"page": str(folder / PAGE), "current": current})
     elif check and not current:
-        print(f"{folder / PAGE} is stale; `mstep-bench baselines build` brings its tables up to date")
+        say(f"{folder / PAGE} is stale; `mstep-bench baselines build` brings its tables up to date")
     else:
-        print(folder / PAGE)
+        say(str(folder / PAGE))
     raise typer.Exit(STALE if check and not current else 0)
