@@ -18,16 +18,6 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from multistep_bench.printable import ONE_LINE, printable
-    "LINES",
-    "ONE_LINE",
-    "Terminal",
-    "prepare_streams",
-    "print_json",
-    "printable",
-    "release_stdout",
-    "reserve_stdout",
-    "say",
-]
 
 ERRORS = "multistep_bench.similar"  # the name of `_similar` as a handler of encoding errors
 SIMILAR = {
