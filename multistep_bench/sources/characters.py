@@ -34,8 +34,8 @@ def characters(data_root: Path | None = None, download: bool = True) -> ImageSou
 
     def split(first: int, last: int) -> LabelledImages:
         images = torch.from_numpy(np.concatenate(drawings[first:last])).unsqueeze(1)
-        labels = torch.arange(first, last).repeat_interleave(DRAWINGS)
-        return LabelledImages(images, labels, torch.arange(first * DRAWINGS, last * DRAWINGS))
+        labels = torch.arange(first, last, dtype=torch.int64).repeat_interleave(DRAWINGS)
+        return LabelledImages(images, labels, torch.arange(first * DRAWINGS, last * DRAWINGS, dtype=torch.int64))
 
     return ImageSource(
         "characters",

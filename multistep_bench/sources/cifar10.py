@@ -118,7 +118,7 @@ def _split(records: Contents, names: Sequence[str], means: Sequence[float], path
                 f"the {colour} pixels of {', '.join(names)} in {path} have mean {mean:.6f} where {expected:.6f} is"
                 " published; a file is damaged, so fetch them again"
             )
-    return LabelledImages(images, every[:, 0].long(), torch.arange(len(images)))
+    return LabelledImages(images, every[:, 0].long(), torch.arange(len(images), dtype=torch.int64))
 
 
 def _archive_files(path: Path) -> dict[str, bytes]:

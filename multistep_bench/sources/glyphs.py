@@ -36,8 +36,9 @@ def glyphs(data_root: Path | None = None, download: bool = True) -> ImageSource:
 
     def split(first: int, last: int) -> LabelledImages:
         images = torch.from_numpy(np.concatenate([drawing[first:last] for drawing in drawings]))
-        ids = torch.arange(len(SHAPES)).unsqueeze(1) * len(drawings[0]) + torch.arange(first, last)
-        labels = torch.arange(len(SHAPES)).repeat_interleave(last - first)
+        classes = torch.arange(len(SHAPES), dtype=torch.int64)
+        ids = classes.unsqueeze(1) * len(drawings[0]) + torch.arange(first, last, dtype=torch.int64)
+        labels = classes.repeat_interleave(last - first)
         return LabelledImages(images.unsqueeze(1), labels, ids.flatten())
 
     return ImageSource(

@@ -57,7 +57,7 @@ def _source(
         images_file, labels_file = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
         images = read_idx(folder / images_file, dimensions=3, sha256=files[images_file])
         labels = read_idx(folder / labels_file, dimensions=1, sha256=files[labels_file])
-        return LabelledImages(images.unsqueeze(1), labels.long(), torch.arange(len(labels)))
+        return LabelledImages(images.unsqueeze(1), labels.long(), torch.arange(len(labels), dtype=torch.int64))
 
     return ImageSource(name, split("train"), split("t10k"), white=255, classes=classes, where=str(folder))
 

@@ -193,8 +193,9 @@ def _source(name: str, train: Drawings, held_out: Drawings, found: Sequence[Path
         images = np.stack(
             [np.asarray(drawings[each].resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for each in names]
         )
-        labels = torch.tensor([number[each[:2]] for each in names])
-        return LabelledImages(torch.from_numpy(images).unsqueeze(1), labels, torch.arange(first, first + len(names)))
+        labels = torch.tensor([number[each[:2]] for each in names], dtype=torch.int64)
+        ids = torch.arange(first, first + len(names), dtype=torch.int64)
+        return LabelledImages(torch.from_numpy(images).unsqueeze(1), labels, ids)
 
     return ImageSource(
         name,
