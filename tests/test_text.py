@@ -109,8 +109,8 @@ def test_a_path_and_a_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         (b"", "is empty"),
         (b" \n \n", "is blank"),
         (b"one line alone", "is a single line"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "is no UTF-8 text: byte 8 is 0x00"),
-        ("Grüße\n".encode("utf-16-le"), "is no UTF-8 text: byte 1 is 0x00"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "is not UTF-8 text: byte 8 is 0x00"),
+        ("Grüße\n".encode("utf-16-le"), "is not UTF-8 text: byte 1 is 0x00"),
     ],
     ids=["empty", "blank", "one line", "binary", "UTF-16"],
 )

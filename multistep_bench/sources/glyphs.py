@@ -27,10 +27,10 @@ Array = np.ndarray
 
 @register_source("glyphs")
 def glyphs(data_root: Path | None = None, download: bool = True) -> ImageSource:
-    """Classes 0–9 digits, 10–19 garments; 1,000 training and 200 evaluation drawings of each; needs no files.
+    """Classes 0–9 are digits, 10–19 garments; 1,000 training and 200 evaluation drawings of each; needs no files.
 
-    Every drawing has its own position of each point, rotation, size, shear, place, line width and brightness,
-    garments also stripes.
+    Drawings of a class vary in the position of each point, rotation, size, shear, place, line width and brightness,
+    garments also in their stripes.
     """
     drawings = _all_drawings()
 
@@ -87,7 +87,7 @@ def _uniform(random: np.random.RandomState, low: float, high: float, *shape: int
 
 
 class _Jitter:
-    """Moves points at random, equal points of one drawing alike, so that strokes that meet go on meeting."""
+    """Moves points at random; equal points of one drawing move alike, so that strokes that meet still meet."""
 
     def __init__(self, count: int, random: np.random.RandomState) -> None:
         self.count, self.random = count, random

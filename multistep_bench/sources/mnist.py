@@ -78,7 +78,8 @@ def _parse_idx(path: Path, dimensions: int, sha256: str | None) -> torch.Tensor:
         raise DataError(f"{path} is not an IDX file of bytes (first bytes {content[:4].hex()}); fetch it again")
     if content[3] != dimensions:
         raise DataError(
-            f"{path} holds {_kind(content[3])} where {_kind(dimensions)} belong; two files may have swapped names"
+            f"{path} holds {_kind(content[3])} where {_kind(dimensions)} belong; two files may have swapped names, so"
+            " fetch them again"
         )
     header = 4 + 4 * dimensions
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4)]

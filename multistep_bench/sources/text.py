@@ -116,7 +116,7 @@ def _wikitext_part(path: Path, sha256: str) -> TextPart:
 def open_text(text: str, data_root: Path | None = None) -> TextSource:
     """The text source of that name, or the text file at that path.
 
-    Raises `DataError` for a source of images, and for what is no file of UTF-8 text that can be split in two.
+    Raises `DataError` for a source of images, and for a file that is not UTF-8 text or cannot be split in two.
     """
     if text not in sources.names():
         return text_file(Path(text).expanduser())
@@ -129,12 +129,12 @@ def open_text(text: str, data_root: Path | None = None) -> TextSource:
 def text_file(path: Path) -> TextSource:
     """A file of at most `MAX_BYTES` bytes of UTF-8, mapped into memory: about its last tenth is held out.
 
-    The border is the document's nearest to nine tenths of the bytes; documents are WikiText articles where the file
-    has at least two, otherwise blocks between blank lines, otherwise lines. Raises `DataError`.
+    The cut is the border of documents that is nearest to nine tenths of the bytes. Documents are WikiText articles if
+    the file has at least two, otherwise blocks between blank lines, otherwise lines. Raises `DataError`.
     """
     content = _mapped(path)
     if (at := content.find(b"\0")) >= 0:
-        raise DataError(f"{path} is no UTF-8 text: byte {at} is 0x00; give a text file, saved as UTF-8")
+        raise DataError(f"{path} is not UTF-8 text: byte {at} is 0x00; give a text file, saved as UTF-8")
     first = re.search(rb"\S", content)
     if first is None:
         raise DataError(f"{path} is blank; give a file with text in it")
