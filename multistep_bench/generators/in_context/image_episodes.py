@@ -95,7 +95,7 @@ class ImageEpisodes(EpisodeTask):
             self.num_labels = len(self.characters["train"].weights) * self.symmetries
             self.frequencies = zipf_classes(self.num_labels, p.zipf)
             rng = seeds.generator(seeds.derive("pool", "image_episodes", p.seed))
-            self.class_of_label = torch.randperm(self.num_labels, generator=rng)
+            self.class_of_label = torch.randperm(self.num_labels, generator=rng, dtype=torch.int64)
         self._check()
 
     def _open(self) -> dict[Split, Pool]:

@@ -84,7 +84,7 @@ class Lookup(TaskGenerator):
 
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         deepest = self.parameters.hops
-        deepest_only = torch.full((n,), deepest, device=rng.device)
+        deepest_only = torch.full((n,), deepest, dtype=torch.int64, device=rng.device)
         hops = deepest_only if split == "eval" else 1 + integers(deepest, n, rng=rng)
         return self._chains(hops, split, rng)
 
@@ -92,7 +92,7 @@ class Lookup(TaskGenerator):
         """Chains of each shorter length, "hop 1" and so on, of n / 2 items each."""
         few = -(-n // 2)
         return {
-            f"hop {hops}": self._chains(torch.full((few,), hops, device=rng.device), "eval", rng)
+            f"hop {hops}": self._chains(torch.full((few,), hops, dtype=torch.int64, device=rng.device), "eval", rng)
             for hops in range(1, self.parameters.hops)
         }
 
