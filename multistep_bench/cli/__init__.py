@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except BenchError as error:
         if DEBUG in os.environ:
-            say(traceback.format_exc(), error=True, keep=LINES)
+            say(traceback.format_exc().rstrip(), error=True, keep=LINES)
         else:
             say(f"error: {error}", error=True)
         sys.exit(UNUSABLE)
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         _say_usage(error)
         sys.exit(error.exit_code)
     except Exception:
-        say(traceback.format_exc(), error=True, keep=LINES)
+        say(traceback.format_exc().rstrip(), error=True, keep=LINES)
         sys.exit(1)
     finally:
         release_stdout()
