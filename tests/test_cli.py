@@ -1,32 +1,18 @@
 """The command line as a user meets it: a fresh process, in a directory that is not the checkout."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import bench, in_process
 
-from multistep_bench import __version__, cli
 from multistep_bench.cards import list_models, list_tasks
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.plots import PLOTS
 
 TASK = "two_step_digits-v1"
-
-
-def bench(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from multistep_bench.cli import main; main()", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **environment})
-
-
-def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(list(arguments))
-    code = stop.value.code
-    captured = capsys.readouterr()
-    return int(code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -235,78 +221,6 @@ def test_check_says_whether_a_card_is_right(tmp_path: Path, capsys: pytest.Captu
     assert code == 1
     assert "levels.shortcut is 0.5 in the card, but the generator computes 0.5625" in out
     assert "batch_sha256 is empty in the card" in out
-
-
-@pytest.mark.parametrize("arguments", [["--debug", "run", "--model", "vitt"], ["run", "--model", "vitt", "--debug"]])
-def test_debug_shows_the_traceback_wherever_it_stands(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(cli.DEBUG, "")
-    monkeypatch.delenv(cli.DEBUG)  # taken back to this after the test
-    code, _, error = in_process(capsys, *arguments)
-    assert code == 2
-    assert error.startswith("Traceback")
-    assert "no model 'vitt'. Did you mean 'vit'?" in error.splitlines()[-1]
-
-
-@pytest.mark.parametrize("arguments", [["--version"], ["score", "--version"], ["list", "tasks", "--version"]])
-def test_the_version_is_printed_wherever_it_is_asked_for(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert in_process(capsys, *arguments) == (0, f"mstep-bench {__version__}\n", "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run"], "error: Missing option '--model'. (mstep-bench run --help)"),
-        (["scoer"], "error: No such command 'scoer'. Did you mean 'score'? (mstep-bench --help)"),
-        (["run", "--model", "vit", "--seeds", "two"], "error: Invalid value for '--seeds'"),
-    ],
-)
-def test_wrong_arguments_are_one_sentence_and_exit_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, error = in_process(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert error.startswith(message)
-    assert error.count("\n") == 1
-
-
-def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, error = in_process(capsys)
-    assert code == 2
-    assert "Usage: mstep-bench" in out + error
-
-
-CHATTY = """
-from torch import nn
-class Chatty(nn.Sequential):
-    def __init__(self, task):
-        super().__init__(nn.Flatten(), nn.Linear(768, task.num_classes))
-        print("built")
-"""
-
-
-def test_prints_of_a_model_and_a_notebooks_backend_leave_json_whole(tmp_path: Path) -> None:
-    (tmp_path / "chatty.py").write_text(CHATTY)
-    arguments = [
-        "run",
-        "--model",
-        "chatty:Chatty",
-        "--protocol",
-        "smoke",
-        "--budget",
-        "1600",
-        "--workers",
-        "2",
-        "--json",
-    ]
-    settings = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
-    done = bench(tmp_path, *arguments, **settings)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / json.loads(done.stdout)["plot"]).is_file()
-    assert done.stderr.count("built\n") >= 3  # in this process and in both workers
 
 
 def test_the_score_is_printed_before_the_picture_is_drawn(
