@@ -22,9 +22,9 @@ class LookupParameters(Strict):
     hops: the longest chain; evaluation asks for chains of this length, training for 1 to `hops` hops.
     """
 
-    pairs: int = Field(default=5, ge=3)
-    symbols: int = Field(default=16, ge=3)
-    hops: int = Field(default=2, ge=2)
+    pairs: int = Field(default=5, ge=3, le=1024)
+    symbols: int = Field(default=16, ge=3, le=10**5)
+    hops: int = Field(default=2, ge=2, le=64)
 
     @model_validator(mode="after")
     def _answerable(self) -> "LookupParameters":

@@ -21,8 +21,8 @@ SIMULATED = 2**17  # sequences that the shortcut is measured on
 class MarkovParameters(Strict):
     """states: number k of states. tokens: length T of a sequence."""
 
-    states: int = Field(default=3, ge=2)
-    tokens: int = Field(default=100, ge=2)
+    states: int = Field(default=3, ge=2, le=256)
+    tokens: int = Field(default=100, ge=2, le=4096)
 
 
 @register_generator("markov")

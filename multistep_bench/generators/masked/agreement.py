@@ -34,7 +34,7 @@ class AgreementParameters(Strict):
     nouns: int = Field(default=8, ge=2, le=64)
     classes: int = Field(default=8, ge=2, le=64)
     members: int = Field(default=4, ge=1, le=64)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 @register_generator("agreement")
