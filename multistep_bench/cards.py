@@ -26,7 +26,7 @@ DEFAULT_PROTOCOL = "quick"
 MANY = 10**12  # samples, steps
 CARD_BYTES = 1 << 18
 TINY = 1e-6  # an accuracy that no number of items could tell from none
-Rate = Annotated[float, Field(gt=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=1e38)]  # float32 has no larger numbers
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Measure = Literal["accuracy", "loss"]
 
