@@ -20,7 +20,7 @@ from markupsafe import Markup
 from multistep_bench import __version__
 from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.checks.noise import shared_curves
+from multistep_bench.leaderboard.checks.copies import copies
 from multistep_bench.leaderboard.entry import entry_folders
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Candidate, Row, Table, candidate, tables
@@ -99,19 +99,13 @@ def _assess(folder: Path) -> Candidate:
 
 def _shared(verdicts: Sequence[Verdict]) -> dict[int, list[str]]:
     """By index of the verdict: which curves it shares with which other entry. A reference is never at fault."""
-    curves = [
-        (f"{index} {cell}", hashes)
-        for index, verdict in enumerate(verdicts)
-        if verdict.sound
-        for cell, hashes in verdict.curves
-    ]
+    owned = [(index, trace) for index, verdict in enumerate(verdicts) if verdict.sound for trace in verdict.traces]
     shared: dict[int, list[str]] = {}
-    for pair in shared_curves(curves):
-        places = [(int(index), cell) for index, _, cell in (name.partition(" ") for name in pair)]
-        for (mine, cell), (other, there) in (places, places[::-1]):
+    for first, second, how in copies([trace for _, trace in owned]):
+        for (mine, ours), (other, theirs) in ((owned[first], owned[second]), (owned[second], owned[first])):
             entry = verdicts[mine].entry
-            if entry is not None and not entry.reference:
-                shared.setdefault(mine, []).append(f"{cell} shares a curve with {verdicts[other].name}: {there}")
+            if mine != other and entry is not None and not entry.reference:
+                shared.setdefault(mine, []).append(f"{ours.place} {how} {theirs.owner}: {theirs.place}")
     return shared
 
 
