@@ -18,7 +18,7 @@ from multistep_bench.leaderboard.entry import Entry, Tier, entry_folders
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.references import NO_REFERENCES, references
 from multistep_bench.leaderboard.reproductions import agrees
-from multistep_bench.leaderboard.strict_json import Unreadable
+from multistep_bench.leaderboard.strict_json import Unreadable, shown
 from multistep_bench.scoring.score import Score, score
 
 PROBLEMS_SHOWN = 200
@@ -83,9 +83,9 @@ def verify(
     try:
         entry = read_entry(folder)
     except Unreadable as error:
-        return Verdict(folder.name, error.problems[:PROBLEMS_SHOWN], readable=False)
+        return unreadable(folder, *error.problems)
     except OSError as error:
-        return Verdict(folder.name, (f"{folder}: {error.strerror}",), readable=False)
+        return unreadable(folder, f"{folder}: {error.strerror}")
     verdict = verify_entry(entry, folder.name)
     if draw_items and verdict.sound:
         problems, notes = _draw_problems(entry, data_root)
@@ -95,6 +95,11 @@ def verify(
         if not references():
             verdict = replace(verdict, notes=(*verdict.notes, f"copies of reference curves, {NO_REFERENCES}"))
     return verdict
+
+
+def unreadable(folder: Path, *problems: str) -> Verdict:
+    """Of a folder that is no entry, or none that can be read; its name and path may be no text."""
+    return Verdict(shown(folder.name), tuple(map(shown, problems[:PROBLEMS_SHOWN])), readable=False)
 
 
 def verify_entry(entry: Entry, name: str) -> Verdict:

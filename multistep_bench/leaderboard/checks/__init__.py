@@ -8,6 +8,7 @@ with other entries are looked for where several are at hand.
 import inspect
 from collections.abc import Iterator
 
+from multistep_bench.leaderboard import reading
 from multistep_bench.leaderboard.checks import copies, curves, environment, items, manifest, noise, recipe
 from multistep_bench.leaderboard.checks.subject import Check, Subject
 
@@ -38,5 +39,6 @@ AFTER_SCORING: tuple[Check, ...] = (
 
 def described() -> Iterator[str]:
     """A line of Markdown for each check: its docstring."""
-    for check in (*BEFORE_SCORING, items.EvaluationSets.problems, *AFTER_SCORING):
-        yield f"- {' '.join((inspect.getdoc(check) or '').split())}"
+    for check in (reading.read_entry, *BEFORE_SCORING, items.EvaluationSets.problems, *AFTER_SCORING):
+        text = (inspect.getdoc(check) or "").partition("\n\n")[0]
+        yield f"- {' '.join(text.split())}"
