@@ -69,27 +69,28 @@ def built(board: Path) -> Built:
     return build(board)
 
 
-def test_entries_are_ranked_by_q_and_a_missing_task_counts_0(built: Built) -> None:
+def test_entries_are_ranked_by_q_in_their_track_and_a_missing_task_counts_0(built: Built) -> None:
     both = built.tables[1]
-    assert [row.entry.name for row in both.rows] == ["fast", "free", "slow", "large"]
-    assert [row.rank for row in both.rows] == [1, 2, 3, 4]
-    fast, free = both.rows[:2]
+    assert [row.entry.name for row in both.rows] == ["fast", "slow", "large", "free"]
+    assert [row.rank_label for row in both.rows] == ["1", "2", "3", "open 1"]
+    fast, slow, _, free = both.rows
+    assert slow.q < free.q < fast.q  # and an open entry outranks no fixed one
     assert fast.overall.missing_tasks == ()
     assert free.overall.missing_tasks == (OTHER_TASK,)
     only = free.standings[TASK].score.grid.profile
     assert only is not None
     assert free.q == pytest.approx(only.estimate / 2)
-    assert [row.seeds_mark for row in both.rows] == ["*", "*", "†", "*"]
-    assert [row.size for row in both.rows] == ["≤ 100 k", "≤ 100 k", "≤ 100 k", "> 10 M"]
+    assert [row.seeds_mark for row in both.rows] == ["*", "†", "*", "*"]
+    assert [row.size for row in both.rows] == ["≤ 100 k", "≤ 100 k", "> 10 M", "≤ 100 k"]
 
 
 def test_the_cost_of_a_eureka_moment_is_that_of_the_median_tuned_cell(built: Built) -> None:
-    standing = built.tables[1].rows[2].standings[TASK]  # slow: five of ten cells jump at 0.8 of 3,200 samples
+    standing = built.tables[1].rows[1].standings[TASK]  # slow: five of ten cells jump at 0.8 of 3,200 samples
     assert standing.samples == pytest.approx(0.8 * 3200, rel=0.05)
     assert standing.samples is not None
     assert standing.flops == 3 * 2000 * standing.samples
     assert standing.seconds == pytest.approx(0.8 * 25, rel=0.05)
-    assert built.tables[1].rows[3].standings[TASK].samples is None  # large: none jumps
+    assert built.tables[1].rows[2].standings[TASK].samples is None  # large: none jumps
 
 
 def test_false_and_hostile_entries_are_left_out_and_named(built: Built) -> None:
@@ -129,7 +130,7 @@ def test_the_readme_holds_the_tables_and_keeps_its_own_text(built: Built, board:
     assert readme.startswith("# Leaderboard\n")
     table = board_of(readme)
     assert "### Two tasks, protocol `smoke`" in table
-    assert re.search(r"\| 2 \| `free` \| 0\.\d{3} \[.*\| open \| re-scored \| 1\.0k \| 2\\\* \| 1/2 \|", table)
+    assert re.search(r"\| open 1 \| `free` \| 0\.\d{3} \[.*\| open \| re-scored \| 1\.0k \| 2\\\* \| 1/2 \|", table)
     (board / "README.md").write_text("# mine\n")
     with pytest.raises(BenchError, match="lacks the line"):
         build(board)
@@ -206,12 +207,12 @@ def test_suites_and_tasks_choose_the_columns(page: Page, built: Built) -> None:
     assert "vit" in names(page)
     assert "p tuned" in texts(page, "thead th")
     choose(page, "suite", "both")
-    assert names(page) == ["fast", "free", "slow", "large"]
+    assert names(page) == ["fast", "slow", "large", "free"]
     assert texts(page, "thead th")[4:6] == [TASK, OTHER_TASK]  # all tasks: one column each
     assert "p tuned" not in texts(page, "thead th")
     choose(page, "task", OTHER_TASK)
     assert texts(page, "thead th").count("p tuned") == 1
-    assert texts(page, "tbody tr:nth-child(2) td")[3:5] == ["missing", "–"]
+    assert texts(page, "tbody tr:nth-child(4) td")[3:5] == ["missing", "–"]
 
 
 def test_filters_leave_the_rows_that_match_and_say_how_many(page: Page, built: Built) -> None:

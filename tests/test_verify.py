@@ -15,8 +15,10 @@ from entries import TASK
 from typer.testing import CliRunner
 
 from multistep_bench.cli import app
+from multistep_bench.leaderboard.checks.copies import OTHER_SEEDS, SAME_SEEDS, copies, fingerprints, noise, traces_of
 from multistep_bench.leaderboard.checks.curves import answers_are_targets
-from multistep_bench.leaderboard.checks.noise import fingerprints, shared_curves, smoothness_problem
+from multistep_bench.leaderboard.checks.noise import smoothness_problem
+from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.verify import verify, verify_entry
 from multistep_bench.runs.record import MISSING, Record
@@ -213,7 +215,7 @@ def test_a_curve_copied_between_cells_is_found_also_when_shifted(entry: Path, sh
         return entries.with_arrays(record, correct=stolen, loss=1.5 + np.arange(101) / 1000)
 
     entries.change_record(entry, CELL, steal)
-    assert f"{TASK}/rate0-seed0 and {TASK}/rate0-seed1 share a curve" in problems(entry)
+    assert f"{TASK}/rate0-seed0 shares a curve with {TASK}/rate0-seed1" in problems(entry)
 
 
 def test_swapped_lines_are_found(entry: Path) -> None:
@@ -322,11 +324,59 @@ def test_roughness_of_real_curves_is_above_the_limit() -> None:
 
 
 def test_curves_on_a_plateau_may_look_alike_and_lively_ones_not(made: Path) -> None:
+    entry = read_entry(made)
     record = read_run(made / "runs" / f"{TASK}.jsonl").records[0]
     dead = entries.with_arrays(record, correct=np.full(101, 24), loss=np.full(101, 2.0))
     assert len(fingerprints(dead)) == 0
-    assert list(shared_curves([("a", fingerprints(dead)), ("b", fingerprints(dead))])) == []
-    assert list(shared_curves([("a", fingerprints(record)), ("b", fingerprints(record))])) == [("a", "b")]
+    for records, expected in (([dead, dead], []), ([record, record], [(0, 1, "shares a curve with")])):
+        run = Run(made, entry.runs[0].spec, records)
+        assert list(copies(list(traces_of(replace(entry, runs=(run,)))))) == expected
+
+
+def test_noise_of_independent_seeds_is_unlike_and_that_of_a_seed_is_no_copy() -> None:
+    """The margin that checks/copies.py states, on every reference."""
+    groups: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
+    for reference in references():
+        for trace in traces_of(reference):
+            if trace.noise.any():
+                groups.setdefault((trace.task, trace.noise.shape[1]), []).append((trace.cell, trace.noise))
+    seen = 0
+    for cells in groups.values():
+        same = np.array([[one == other for one, _ in cells] for other, _ in cells])
+        for kind, (independent, alike) in enumerate(zip(OTHER_SEEDS, SAME_SEEDS, strict=True)):
+            curves = np.stack([curve[kind] for _, curve in cells])
+            close = curves @ curves.T
+            assert close[~same].max() < independent - 0.2
+            assert close[same & ~np.eye(len(cells), dtype=bool)].max(initial=0) < alike - 0.01
+            seen += close[~same].size // 2
+    assert seen > 80_000
+
+
+@pytest.mark.parametrize(
+    ("cell", "shift"), [("rate0-seed0", 0), ("rate1-seed3", 0), ("rate1-seed3", -1), ("rate1-seed3", 1)]
+)
+def test_a_reference_nudged_here_and_there_is_found(tmp_path: Path, cell: str, shift: int) -> None:
+    """Every tenth count by up to 2, every loss by a thousandth; into the same cell, or shifted into another."""
+    rng = np.random.default_rng(0)
+    vit = next(entry for entry in references() if entry.name == "vit" and len(entry.runs[0].records) == 18)
+    (stolen,) = (record for record in vit.runs[0].records if record.cell.name == "rate0-seed0")
+    counts = np.roll(stolen.curve.correct, shift)
+    counts[::10] += rng.choice([-2, -1, 1, 2], len(counts[::10]))
+    losses = np.roll(stolen.curve.loss, shift) * (1 + 1e-3 * rng.standard_normal(len(counts)))
+    board = entries.make_board(tmp_path / "board")
+    entry = entries.make_entry(board, protocol="quick")
+    entries.change_record(entry, cell, lambda record: entries.with_arrays(record, correct=counts, loss=losses))
+    assert not set(fingerprints(entries.with_arrays(stolen, correct=counts, loss=losses))) & set(fingerprints(stolen))
+    found = verify(entry, among=board, draw_items=False).problems
+    assert f"{TASK}/{cell} is a nudged copy of vit: {TASK}/rate0-seed0" in found
+    assert all(problem.startswith(f"{TASK}/{cell} is a nudged copy of vit") for problem in found)  # or of its like
+
+
+def test_curves_too_short_or_too_still_have_no_noise_to_compare(made: Path) -> None:
+    record = read_run(made / "runs" / f"{TASK}.jsonl").records[0]
+    assert noise(record).any()
+    assert not noise(cut(record, 60)).any()
+    assert not noise(entries.with_arrays(record, correct=np.full(101, 24), loss=np.full(101, 2.0))).any()
 
 
 def test_the_least_loss_holds_only_where_right_answers_are_the_targets() -> None:

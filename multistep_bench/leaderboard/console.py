@@ -7,6 +7,7 @@ from rich.text import Text
 from multistep_bench.leaderboard.entry import Reproduction
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
 from multistep_bench.leaderboard.site.build import Built
+from multistep_bench.leaderboard.strict_json import shown
 from multistep_bench.leaderboard.submission import Submission
 from multistep_bench.leaderboard.verify import Verdict
 from multistep_bench.reporting.console import print_score
@@ -80,10 +81,11 @@ def print_board(console: Console, built: Built) -> None:
         _say(console, f"left out {name}: {problems[0]} ({counted(len(problems), 'problem')})", style="red")
     for name in built.apart:
         _say(console, f"left out {name}: it is of no suite", style="dim")
+    if built.note:
+        _say(console, built.note, style="dim")
     _say(console, str(built.index))
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
     """A line as it is: names and problems come from entries, and escape codes in them must not work."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    console.print(Text(shown, style=style), soft_wrap=True)
+    console.print(Text(shown(text), style=style), soft_wrap=True)

@@ -46,7 +46,11 @@ S = TypeVar("S", bound=Strict)
 
 
 def read_entry(folder: Path) -> Entry:
-    """The entry of a folder; raises `Unreadable` with every problem of its files."""
+    """The files are those of an entry and no others, plain and small; JSON holds each key once, and nothing that does
+    not show as it is; a run file is byte for byte what the harness writes for the numbers in it.
+
+    Raises `Unreadable` with every problem found.
+    """
     files = _files(folder)
     content = {name: _bytes(folder / name) for name in files}
     entry_file = _parsed(EntryFile, content[ENTRY_FILE], ENTRY_FILE)

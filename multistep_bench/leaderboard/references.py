@@ -12,6 +12,8 @@ from multistep_bench.reporting.references import older_code, reference_name, ref
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.strict import content_sha256
 
+NO_REFERENCES = "for their runs lie in a checkout of the suite's repository, and this is none"
+
 
 @lru_cache(maxsize=1)
 def references() -> tuple[Entry, ...]:

@@ -4,25 +4,21 @@
 are consistent and its score is ours. That somebody trained those curves is shown by `reproduce` alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from multistep_bench.errors import BenchError, DataError
 from multistep_bench.leaderboard.checks import AFTER_SCORING, BEFORE_SCORING, Subject
-from multistep_bench.leaderboard.checks.noise import fingerprints, fingerprints_of, shared_curves
-from multistep_bench.leaderboard.entry import (
-    Entry,
-    Tier,
-    entry_folders,
-)
+from multistep_bench.leaderboard.checks.copies import Trace, copied_from_others, traces_of
+from multistep_bench.leaderboard.checks.items import EvaluationSets
+from multistep_bench.leaderboard.entry import Entry, Tier, entry_folders
 from multistep_bench.leaderboard.reading import read_entry
-from multistep_bench.leaderboard.references import references
+from multistep_bench.leaderboard.references import NO_REFERENCES, references
 from multistep_bench.leaderboard.reproductions import agrees
-from multistep_bench.leaderboard.strict_json import Unreadable
+from multistep_bench.leaderboard.strict_json import Unreadable, shown
 from multistep_bench.scoring.score import Score, score
 
 PROBLEMS_SHOWN = 200
@@ -35,7 +31,7 @@ class Verdict:
     problems:   why it is false, or cannot be read where `readable` is False; none for a sound entry.
     notes:      what could not be checked here.
     entry, score: what was read, None where it cannot be; `score` only of a sound entry.
-    curves:     (cell, fingerprints) of every cell, to find copies in other entries.
+    traces:     of every cell, to find copies in other entries.
     """
 
     name: str
@@ -44,7 +40,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     entry: Entry | None = None
     score: Score | None = None
-    curves: tuple[tuple[str, np.ndarray], ...] = ()
+    traces: tuple[Trace, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -87,16 +83,23 @@ def verify(
     try:
         entry = read_entry(folder)
     except Unreadable as error:
-        return Verdict(folder.name, error.problems[:PROBLEMS_SHOWN], readable=False)
+        return unreadable(folder, *error.problems)
     except OSError as error:
-        return Verdict(folder.name, (f"{folder}: {error.strerror}",), readable=False)
+        return unreadable(folder, f"{folder}: {error.strerror}")
     verdict = verify_entry(entry, folder.name)
     if draw_items and verdict.sound:
         problems, notes = _draw_problems(entry, data_root)
         verdict = replace(verdict.refused(*problems), notes=tuple(notes))
     if among is not None:
-        verdict = verdict.refused(*copied_from_others(verdict.curves, _others(folder, among)))
+        verdict = verdict.refused(*copied_from_others(verdict.traces, _others(folder, among)))
+        if not references():
+            verdict = replace(verdict, notes=(*verdict.notes, f"copies of reference curves, {NO_REFERENCES}"))
     return verdict
+
+
+def unreadable(folder: Path, *problems: str) -> Verdict:
+    """Of a folder that is no entry, or none that can be read; its name and path may be no text."""
+    return Verdict(shown(folder.name), tuple(map(shown, problems[:PROBLEMS_SHOWN])), readable=False)
 
 
 def verify_entry(entry: Entry, name: str) -> Verdict:
@@ -112,39 +115,27 @@ def verify_entry(entry: Entry, name: str) -> Verdict:
             problems += [problem for check in AFTER_SCORING for problem in check(subject)]
     shown = tuple(problems[:PROBLEMS_SHOWN])
     scored = None if problems else subject.score
-    return Verdict(name, shown, entry=entry, score=scored, curves=tuple(fingerprints_of(subject)))
+    return Verdict(name, shown, entry=entry, score=scored, traces=tuple(traces_of(entry)))
 
 
-def copied_from_others(
-    curves: Iterable[tuple[str, np.ndarray]], others: Iterable[tuple[str, np.ndarray]]
-) -> Iterator[str]:
-    """Curves that an entry shares with others; their names begin with the entry's, as in "vit: task/cell"."""
-    ours = {f"\0{name}": hashes for name, hashes in curves}  # no name begins so
-    for pair in shared_curves([*ours.items(), *others]):
-        mine = [name for name in pair if name in ours]
-        if len(mine) == 1:
-            (theirs,) = set(pair) - set(mine)
-            yield f"{mine[0][1:]} shares a curve with {theirs}"
-
-
-def _others(folder: Path, board: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _others(folder: Path, board: Path) -> Iterator[Trace]:
     """The curves of the references and of a board's other entries; one that cannot be read has none."""
-    entries = list(references())
+    yield from reference_traces()
     for other in entry_folders(board):
         if other.resolve() != folder.resolve():
             try:
-                entries.append(read_entry(other))
+                yield from traces_of(read_entry(other))
             except (Unreadable, OSError):
                 continue  # whoever verifies that one is told
-    for entry in entries:
-        for run in entry.runs:
-            for record in run.records:
-                yield f"{entry.name}: {run.spec.task.id}/{record.cell.name}", fingerprints(record)
+
+
+@lru_cache(maxsize=1)
+def reference_traces() -> tuple[Trace, ...]:
+    """The curves of the references."""
+    return tuple(trace for entry in references() for trace in traces_of(entry))
 
 
 def _draw_problems(entry: Entry, data_root: Path | None) -> tuple[list[str], list[str]]:
-    from multistep_bench.leaderboard.checks.items import EvaluationSets
-
     sets, problems, notes = EvaluationSets(data_root), [], []
     for run in entry.runs:
         try:

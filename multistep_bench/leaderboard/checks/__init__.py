@@ -1,13 +1,15 @@
 """Everything that is checked of an entry's files, in one list; leaderboard/README.md prints what each check says.
 
 The checks of `BEFORE_SCORING` look at the entry alone, those of `AFTER_SCORING` also at the score of its curves, which
-is computed only if the former found nothing. Curves shared with other entries are looked for when several are at hand.
+is computed only if the former found nothing. Evaluation items are drawn where they are asked for, and curves shared
+with other entries are looked for where several are at hand.
 """
 
 import inspect
 from collections.abc import Iterator
 
-from multistep_bench.leaderboard.checks import curves, environment, manifest, noise, recipe
+from multistep_bench.leaderboard import reading
+from multistep_bench.leaderboard.checks import copies, curves, environment, items, manifest, noise, recipe
 from multistep_bench.leaderboard.checks.subject import Check, Subject
 
 __all__ = ["AFTER_SCORING", "BEFORE_SCORING", "Check", "Subject", "described"]
@@ -25,6 +27,7 @@ BEFORE_SCORING: tuple[Check, ...] = (
     curves.auxiliary_curves_are_possible,
     environment.names_a_machine,
     noise.is_as_rough_as_counts,
+    copies.shares_no_curve,
 )
 AFTER_SCORING: tuple[Check, ...] = (
     manifest.is_of_its_track,
@@ -36,5 +39,6 @@ AFTER_SCORING: tuple[Check, ...] = (
 
 def described() -> Iterator[str]:
     """A line of Markdown for each check: its docstring."""
-    for check in (*BEFORE_SCORING, *AFTER_SCORING):
-        yield f"- {' '.join((inspect.getdoc(check) or '').split())}"
+    for check in (reading.read_entry, *BEFORE_SCORING, items.EvaluationSets.problems, *AFTER_SCORING):
+        text = (inspect.getdoc(check) or "").partition("\n\n")[0]
+        yield f"- {' '.join(text.split())}"

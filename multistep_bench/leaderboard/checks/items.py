@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from multistep_bench.cards import load_task
-from multistep_bench.generators.base import TaskGenerator
-from multistep_bench.generators.task import make_task
 from multistep_bench.runs.events import EvaluationSet
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
-from multistep_bench.training.data import draw_auxiliary, draw_evaluation
+
+if TYPE_CHECKING:  # torch is loaded once items are drawn, and by nothing else that verifies
+    from multistep_bench.generators.base import TaskGenerator
 
 
 class EvaluationSets:
@@ -24,7 +23,8 @@ class EvaluationSets:
         self._drawn: dict[tuple[str, int, Cell], tuple[EvaluationSet, dict[str, EvaluationSet]]] = {}
 
     def problems(self, run: Run) -> Iterator[str]:
-        """Cells trained on a CPU whose items are not those that the task draws; a GPU has other random numbers."""
+        """The evaluation items of cells trained on a CPU are those that the task draws from the cell's seed (a GPU
+        draws others)."""
         for record in run.records:
             if record.status == "failed" and not len(record):
                 continue  # it failed before anything was drawn
@@ -35,6 +35,11 @@ class EvaluationSets:
                 yield f"{record.cell.name}: its evaluation items are not those that {run.spec.task.id} draws"
 
     def _of(self, spec: RunSpec, record: Record) -> tuple[EvaluationSet, dict[str, EvaluationSet]]:
+        import torch
+
+        from multistep_bench.generators.task import make_task
+        from multistep_bench.training.data import draw_auxiliary, draw_evaluation
+
         key = spec.task.id, spec.protocol.evaluation_items, record.cell
         if key not in self._drawn:
             if spec.task.id not in self._tasks:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from markupsafe import Markup
 
-from multistep_bench.leaderboard.entry import Entry, Tier
+from multistep_bench.leaderboard.entry import Entry, Tier, Track
 from multistep_bench.leaderboard.site import drawing
 from multistep_bench.leaderboard.suites import Suite, size_class
 from multistep_bench.leaderboard.verify import Verdict
@@ -65,7 +65,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Row:
-    """An entry in a suite. rank: 1 is best; ranks: the best and the worst under other thresholds λ."""
+    """An entry in a suite. rank: 1 is the best of its track; ranks: the best and the worst under other thresholds λ.
+
+    place: in the table, where the fixed track stands before the open one.
+    """
 
     entry: Entry
     tier: Tier
@@ -75,6 +78,7 @@ class Row:
     seeds: int
     rank: int = 0
     ranks: tuple[int, int] = (0, 0)
+    place: int = 0
 
     @property
     def size(self) -> str:
@@ -88,13 +92,18 @@ class Row:
         return "†" if self.seeds < RANK_SEEDS else ""
 
     @property
+    def rank_label(self) -> str:
+        """Its rank, with the track where that is not the fixed one."""
+        return str(self.rank) if self.entry.track == "fixed" else f"{self.entry.track} {self.rank}"
+
+    @property
     def q(self) -> float:
         return self.overall.grid.estimate if self.overall.grid else 0.0
 
 
 @dataclass(frozen=True)
 class Table:
-    """A suite with its rows, best first."""
+    """A suite with its rows: those of the fixed track, best first, then those of the open one."""
 
     suite: Suite
     rows: tuple[Row, ...]
@@ -162,20 +171,30 @@ def _median(values: Sequence[float | None]) -> float | None:
     return ordered[needed - 1] if len(ordered) >= needed else None
 
 
-def _ranked(rows: list[Row]) -> tuple[Row, ...]:
-    """Rows by Q over the grid, then at tuned rates; equal ones by name."""
+def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows of each track, ranked apart: an open recipe, such as one good learning rate, outranks no fixed one."""
+    ranked = [
+        row for track in get_args(Track) for row in _ranked_alike([row for row in rows if row.entry.track == track])
+    ]
+    return tuple(replace(row, place=place) for place, row in enumerate(ranked, start=1))
+
+
+def _ranked_alike(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one track by Q over the grid, then at tuned rates; equal ones by name."""
 
     def order(row: Row) -> tuple[float, float, str]:
         tuned = row.overall.tuned.estimate if row.overall.tuned else 0.0
         return -row.q, -tuned, row.entry.name
 
+    if not rows:
+        return []
     ranks = _ranks([row.q for row in rows])
     others = np.array([ranks, *(map(_ranks, zip(*(row.overall.robustness for row in rows), strict=True)))])
     ranked = [
         replace(row, rank=rank, ranks=(int(its.min()), int(its.max())))
         for row, rank, its in zip(rows, ranks, others.T, strict=True)
     ]
-    return tuple(sorted(ranked, key=order))
+    return sorted(ranked, key=order)
 
 
 def _ranks(scores: Sequence[float]) -> list[int]:

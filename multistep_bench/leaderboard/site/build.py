@@ -1,15 +1,17 @@
 """Builds the board: verifies and scores every entry, then writes the pages in site/ and the table in README.md.
 
 The pages are static and whole in themselves: they work from a disk and from any host, ask for nothing outside
-themselves, and all text of an entry in them is escaped.
+themselves, and all text of an entry in them is escaped. Whatever one entry does, the others are shown: what breaks is
+left out by name.
 """
 
 import base64
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,14 @@ from markupsafe import Markup
 from multistep_bench import __version__
 from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.checks.noise import shared_curves
+from multistep_bench.leaderboard.checks.copies import copies
 from multistep_bench.leaderboard.entry import entry_folders
-from multistep_bench.leaderboard.references import references
+from multistep_bench.leaderboard.references import NO_REFERENCES, references
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Candidate, Row, Table, candidate, tables
 from multistep_bench.leaderboard.site.details import detail
 from multistep_bench.leaderboard.site.table import replace_table
 from multistep_bench.leaderboard.suites import LARGEST, SIZE_CLASSES, read_suites
-from multistep_bench.leaderboard.verify import Verdict, verify, verify_entry
+from multistep_bench.leaderboard.verify import Verdict, unreadable, verify, verify_entry
 from multistep_bench.reporting.labels import duration, number, rate_label, short_count
 from multistep_bench.runs.machine import available_cores
 from multistep_bench.scoring.score import SCORER_VERSION
@@ -35,22 +37,28 @@ from multistep_bench.scoring.score import SCORER_VERSION
 SITE_FOLDER = "site"
 PAGES_FOLDER = "entries"
 README = "README.md"
+PAGE_BYTES = 4 << 20  # of an entry's page
 MANY = 100  # entries, from which on processes pay for their start
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build wrote. refused: name → problems of entries that are not shown; apart: sound ones in no suite."""
+    """What a build wrote.
+
+    refused: name → problems of entries that are not shown. apart: sound ones in no suite. note: what the board lacks.
+    """
 
     index: Path
     tables: list[Table]
     refused: dict[str, tuple[str, ...]]
     apart: tuple[str, ...]
+    note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         shown = {table.suite.name: [row.entry.name for row in table.rows] for table in self.tables}
         refused = {name: list(problems) for name, problems in self.refused.items()}
-        return {"index": str(self.index), "suites": shown, "refused": refused, "apart": list(self.apart)}
+        apart = list(self.apart)
+        return {"index": str(self.index), "suites": shown, "refused": refused, "apart": apart, "note": self.note}
 
 
 def build(board: Path) -> Built:
@@ -62,14 +70,21 @@ def build(board: Path) -> Built:
         raise BenchError(f"there is no folder {board}; run this in a checkout, or name the board's folder with --board")
     suites = read_suites(board)
     candidates = _candidates(board)
-    ranked = tables(suites, candidates)
+    while True:
+        ranked = tables(suites, candidates)
+        pages = _entry_pages(ranked)
+        large = {name: len(page) for name, page in pages.items() if len(page) > PAGE_BYTES}
+        if not large:
+            break
+        candidates = [_without_large_page(each, large) for each in candidates]
     shown = {row.entry.name for table in ranked for row in table.rows}
     verdicts = [each.verdict for each in candidates]
     refused = {verdict.name: verdict.problems for verdict in verdicts if not verdict.sound}
     apart = tuple(sorted(verdict.name for verdict in verdicts if verdict.sound and verdict.name not in shown))
-    built = Built(board / SITE_FOLDER / "index.html", ranked, refused, apart)
-    replace_table(board / README, ranked)
-    _write_pages(built)
+    note = None if references() else f"The reference baselines are not shown, {NO_REFERENCES}."
+    built = Built(board / SITE_FOLDER / "index.html", ranked, refused, apart, note)
+    replace_table(board / README, ranked, note)
+    _write_pages(built, pages)
     return built
 
 
@@ -94,43 +109,55 @@ def _assessed(folders: Sequence[Path]) -> Iterator[Candidate]:
 
 
 def _assess(folder: Path) -> Candidate:
-    return candidate(verify(folder, draw_items=False))
+    try:
+        return candidate(verify(folder, draw_items=False))
+    except Exception as error:  # nobody knows what an entry may hold; the others are shown all the same
+        return candidate(unreadable(folder, f"it breaks the verifier; report that ({type(error).__name__}: {error})"))
 
 
 def _shared(verdicts: Sequence[Verdict]) -> dict[int, list[str]]:
     """By index of the verdict: which curves it shares with which other entry. A reference is never at fault."""
-    curves = [
-        (f"{index} {cell}", hashes)
-        for index, verdict in enumerate(verdicts)
-        if verdict.sound
-        for cell, hashes in verdict.curves
-    ]
+    owned = [(index, trace) for index, verdict in enumerate(verdicts) if verdict.sound for trace in verdict.traces]
     shared: dict[int, list[str]] = {}
-    for pair in shared_curves(curves):
-        places = [(int(index), cell) for index, _, cell in (name.partition(" ") for name in pair)]
-        for (mine, cell), (other, there) in (places, places[::-1]):
+    for first, second, how in copies([trace for _, trace in owned]):
+        for (mine, ours), (other, theirs) in ((owned[first], owned[second]), (owned[second], owned[first])):
             entry = verdicts[mine].entry
-            if entry is not None and not entry.reference:
-                shared.setdefault(mine, []).append(f"{cell} shares a curve with {verdicts[other].name}: {there}")
+            if mine != other and entry is not None and not entry.reference:
+                shared.setdefault(mine, []).append(f"{ours.place} {how} {theirs.owner}: {theirs.place}")
     return shared
 
 
-def _write_pages(built: Built) -> None:
-    environment = _environment()
-    pages = built.index.parent / PAGES_FOLDER
-    pages.mkdir(parents=True, exist_ok=True)
-    index = environment.get_template("board.html.j2").render(_board_content(built))
-    write_atomically(built.index, index)
-    template = environment.get_template("entry.html.j2")
+def _entry_pages(ranked: Sequence[Table]) -> dict[str, bytes]:
+    """The page of every entry on the board, by name."""
+    template = _environment().get_template("entry.html.j2")
     wanted: dict[str, list[tuple[Table, Row]]] = {}
-    for table in built.tables:
+    for table in ranked:
         for row in table.rows:
             wanted.setdefault(row.entry.name, []).append((table, row))
-    for name, places in wanted.items():
-        (pages / f"{name}.html").write_text(template.render(detail(places)), encoding="utf-8")
-    for page in pages.glob("*.html"):
-        if page.stem not in wanted:
-            page.unlink()
+    return {name: template.render(detail(places)).encode() for name, places in wanted.items()}
+
+
+def _without_large_page(each: Candidate, large: Mapping[str, int]) -> Candidate:
+    size = large.get(each.verdict.name)
+    return each if size is None else each.refused(f"its page would have {size} bytes, more than {PAGE_BYTES}")
+
+
+def _write_pages(built: Built, pages: Mapping[str, bytes]) -> None:
+    """Writes index.html and the pages of entries; a link in their place is removed, never followed."""
+    folder = built.index.parent / PAGES_FOLDER
+    for place in (built.index.parent, folder):
+        if place.is_symlink():
+            place.unlink()
+        place.mkdir(parents=True, exist_ok=True)
+    index = _environment().get_template("board.html.j2").render(_board_content(built))
+    write_atomically(built.index, index)
+    for name, page in pages.items():
+        path = folder / f"{name}.html"
+        path.unlink(missing_ok=True)
+        path.write_bytes(page)
+    for path in folder.glob("*.html"):
+        if path.stem not in pages:
+            path.unlink()
 
 
 def _board_content(built: Built) -> dict[str, Any]:
@@ -138,6 +165,7 @@ def _board_content(built: Built) -> dict[str, Any]:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return {
         "tables": built.tables,
+        "note": built.note,
         "seed_marks": SEED_MARKS,
         "refused": built.refused,
         "apart": built.apart,
@@ -150,6 +178,7 @@ def _board_content(built: Built) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
         autoescape=True,

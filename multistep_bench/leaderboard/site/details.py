@@ -14,6 +14,8 @@ from multistep_bench.reporting.labels import number, rate_label
 from multistep_bench.reporting.report import run_command
 from multistep_bench.scoring.run import ROBUSTNESS_FRACTIONS
 
+SPEC_SHOWN = 50_000  # characters
+
 
 def detail(places: Sequence[tuple[Table, Row]]) -> dict[str, Any]:
     """The content of an entry's page from the rows that it has on the board."""
@@ -57,8 +59,13 @@ def _run(standing: Standing) -> dict[str, Any]:
         "cells": [cell for cells in scored.cells_by_rate for cell in cells],
         "command": run_command(spec),
         "sha256": spec.identity(),
-        "spec": json.dumps(spec.dump(), indent=1, ensure_ascii=False),
+        "spec": _shortened(json.dumps(spec.dump(), indent=1, ensure_ascii=False)),
     }
+
+
+def _shortened(text: str) -> str:
+    left = len(text) - SPEC_SHOWN
+    return text if left <= 0 else f"{text[:SPEC_SHOWN]}\n… {left} more characters stand in the first line of the run"
 
 
 def _command(entry: Entry) -> str | None:

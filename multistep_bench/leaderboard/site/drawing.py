@@ -15,6 +15,7 @@ from multistep_bench.scoring.eureka import curve_values
 SPARK_SIZE = 96, 24
 SPARK_POINTS = 32
 SPARK_LINES = 8
+CHART_POINTS = 400  # of a curve: more than its width in pixels
 CHART_SIZE = 340, 200
 MARGIN = 34, 8, 6, 22  # left, right, top, bottom of a chart
 
@@ -47,7 +48,7 @@ def chart(run: Run, cells: Iterable[CellScore], name: str) -> Markup:
         if cell.cell in records:
             look = "broken" if cell.problem else "stayed" if cell.curve.eureka is None else "jumped"
             title = Markup("<title>seed {}, {}</title>").format(cell.cell.seed_index, _event(cell))
-            drawn = _line(records[cell.cell], run, place, None)
+            drawn = _line(records[cell.cell], run, place, CHART_POINTS)
             lines.append(f'<g class="{look}">{title}{drawn}</g>')
             if cell.curve.eureka is not None:
                 x, y = place.x(cell.curve.eureka), place.y(_threshold(run.spec.task))
@@ -79,9 +80,11 @@ class _Place:
         return self.ys(np.array([value]))[0]
 
 
-def _line(record: Record, run: Run, place: _Place, points: int | None) -> str:
+def _line(record: Record, run: Run, place: _Place, points: int) -> str:
     values = curve_values(record.curve, run.spec.task.levels.measure)
-    kept = np.arange(len(values)) if points is None else np.unique(np.linspace(0, len(values) - 1, points).astype(int))
+    if not len(values):
+        return ""
+    kept = np.unique(np.linspace(0, len(values) - 1, points).astype(int))
     kept = kept[np.isfinite(values[kept])]
     if not len(kept):
         return ""

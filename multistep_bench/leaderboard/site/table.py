@@ -1,4 +1,4 @@
-"""The table in the board's README: the same rows as the page's, between two markers, in Markdown."""
+"""What is made in the board's README, between markers: the page's rows as tables, and what is checked of an entry."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,28 +6,41 @@ from pathlib import Path
 
 from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import BenchError
+from multistep_bench.leaderboard.checks import described
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Row, Table
 from multistep_bench.reporting.labels import short_count
 from multistep_bench.scoring.statistics import Interval
 
 BEGIN, END = "<!-- board: made by `mstep-bench leaderboard build` -->", "<!-- end of board -->"
+CHECKS_BEGIN, CHECKS_END = "<!-- checks: made by `mstep-bench leaderboard build` -->", "<!-- end of checks -->"
 COLUMNS = ("", "entry", "Q", "Q tuned", "track", "tier", "parameters", "seeds")
 TASK_COLUMNS = ("p tuned", "S tuned", "A tuned")
 
 
-def replace_table(readme: Path, tables: Sequence[Table]) -> None:
-    """Writes the tables into a README that has the two markers; raises `BenchError` for one that has not."""
+def replace_table(readme: Path, tables: Sequence[Table], note: str | None = None) -> None:
+    """Writes the tables, and what is checked of an entry, into a README that has the markers of both.
+
+    note: a sentence before the tables. Raises `BenchError` for a README that lacks a marker.
+    """
     try:
         text = readme.read_text(encoding="utf-8")
     except OSError as error:
         raise BenchError(f"{readme} cannot be read: {error.strerror}; a board has a README.md") from None
-    begin, found, rest = text.partition(BEGIN)
-    _, also_found, end = rest.partition(END)
-    if not found or not also_found:
-        raise BenchError(f"{readme} lacks the line '{BEGIN}' or, after it, '{END}'; the table goes between them")
-    made = f"{begin}{BEGIN}\n\n{markdown(tables)}\n{END}{end}"
+    tables_text = f"{note}\n\n{markdown(tables)}" if note else markdown(tables)
+    made = _between(text, (BEGIN, END), tables_text, readme)
+    made = _between(made, (CHECKS_BEGIN, CHECKS_END), "\n".join(described()) + "\n", readme)
     if made != text:
         write_atomically(readme, made)
+
+
+def _between(text: str, markers: tuple[str, str], content: str, readme: Path) -> str:
+    """The text with other content between two of its lines."""
+    first, last = markers
+    begin, found, rest = text.partition(first)
+    _, also_found, end = rest.partition(last)
+    if not found or not also_found:
+        raise BenchError(f"{readme} lacks the line '{first}' or, after it, '{last}'; what is made goes between them")
+    return f"{begin}{first}\n\n{content}\n{last}{end}"
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -63,7 +76,7 @@ def _cells(row: Row) -> list[str]:
     name = f"`{row.entry.name}`{f' ({row.entry.badge})' if row.entry.badge else ''}"
     seeds = f"{row.seeds}{_plain(row.seeds_mark)}"
     intervals = _interval(row.overall.grid), _interval(row.overall.tuned)
-    return [str(row.rank), name, *intervals, row.entry.track, row.tier, short_count(row.parameters), seeds]
+    return [row.rank_label, name, *intervals, row.entry.track, row.tier, short_count(row.parameters), seeds]
 
 
 def _task_cells(row: Row, task: str) -> list[str]:
