@@ -5,6 +5,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from multistep_bench.leaderboard.entry import Reproduction
+from multistep_bench.leaderboard.proposal import Proposal
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
 from multistep_bench.leaderboard.site.build import Built
 from multistep_bench.leaderboard.strict_json import shown
@@ -51,6 +52,14 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     else:
         kind = "is false" if verdict.readable else "cannot be read"
         _say(console, f"{verdict.name} {kind}: {counted(len(verdict.problems), 'problem')}", style="bold red")
+
+
+def print_proposal(console: Console, proposal: Proposal) -> None:
+    """What a pull request may not change, and every problem of its entries."""
+    for problem in proposal.problems:
+        _say(console, problem, style="red")
+    for verdict in proposal.verdicts:
+        print_verdict(console, verdict)
 
 
 def print_reproduction(console: Console, note: Reproduction) -> None:
