@@ -1,4 +1,4 @@
-"""What a pull request may change, the entry it proposes verified among the base's, and the workflow that asks for it."""
+"""What a pull request may change, its entry verified among the base's, and the workflow that asks for it."""
 
 import re
 import shutil
@@ -119,7 +119,7 @@ def test_a_pull_request_may_add_one_sound_entry(
 
 @pytest.mark.parametrize("content", [b"", b"A\0leaderboard/x", b"A\0"])
 def test_a_list_of_changes_that_says_nothing_is_no_success(content: bytes) -> None:
-    with pytest.raises(BenchError, match="cut off|empty"):
+    with pytest.raises(BenchError, match=r"cut off|empty"):
         read_changes(content)
 
 
