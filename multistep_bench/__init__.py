@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
     from multistep_bench.training.launch import run
+    from multistep_bench.trusted_code import trust
 
 _HOMES = {
     "Batch": "batch",
@@ -38,6 +39,7 @@ _HOMES = {
     "register_source": "registry",
     "run": "training.launch",
     "score": "scoring.score",
+    "trust": "trusted_code",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "register_source",
     "run",
     "score",
+    "trust",
 ]
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from multistep_bench import registry
 from multistep_bench.errors import CardError, NotFound
 from multistep_bench.strict import Strict, content_sha256, validated
+from multistep_bench.trusted_code import check_trusted
 
 TASK_ID = r"^[a-z0-9_]+-v[0-9]+$"
 DEFAULT_TASK = "two_step_digits-v1"
@@ -23,8 +24,9 @@ DEFAULT_PROTOCOL = "quick"
 
 # Bounds far beyond any use, so that every card is priced or refused at once, whoever wrote it.
 MANY = 10**12  # samples, steps
+CARD_BYTES = 1 << 18
 TINY = 1e-6  # an accuracy that no number of items could tell from none
-Rate = Annotated[float, Field(gt=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=1e38)]  # float32 has no larger numbers
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Measure = Literal["accuracy", "loss"]
 
@@ -239,6 +241,8 @@ def load_task(task: str | Path) -> TaskCard:
     path = _card_path("task", "tasks", task, list_tasks())
     content = _with_base(read_toml(path), path)
     card = validated(TaskCard, content, str(path))
+    if not _ships(path, "tasks"):
+        check_trusted([card.generator, card.parameters], str(path))
     if card.id != path.stem:
         raise CardError(f"{path}: id '{card.id}' differs from the file's name; name the file {card.id}.toml")
     return card
@@ -247,7 +251,14 @@ def load_task(task: str | Path) -> TaskCard:
 def load_baseline(baseline: str | Path) -> BaselineCard:
     """The baseline card of a name, or of a path to a TOML file."""
     path = _card_path("model", "baselines", baseline, list_baselines())
-    return validated(BaselineCard, read_toml(path), str(path))
+    card = validated(BaselineCard, read_toml(path), str(path))
+    if not _ships(path, "baselines"):
+        check_trusted([card.model, card.config], str(path))
+    return card
+
+
+def _ships(path: Path, folder: Literal["tasks", "baselines"]) -> bool:
+    return path.resolve().parent == card_folder(folder).resolve()
 
 
 def is_card_path(name: str | Path) -> bool:
@@ -269,9 +280,15 @@ def _card_path(kind: str, folder: Literal["tasks", "baselines"], name: str | Pat
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises `CardError` naming the file where it is not readable."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise CardError(f"{path} is not readable TOML: {error}") from None
+        with path.open("rb") as file:
+            content = file.read(CARD_BYTES + 1)
+        if len(content) > CARD_BYTES:
+            raise CardError(f"{path} is longer than {CARD_BYTES} bytes, which no card is")
+        return tomllib.loads(content.decode("utf-8"))
+    except (ValueError, OSError) as error:  # also of a number with thousands of digits
+        raise CardError(f"{path} is not readable TOML: {str(error)[:200]}") from None
+    except RecursionError:
+        raise CardError(f"{path} is not readable TOML: it is nested too deep") from None
 
 
 def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:

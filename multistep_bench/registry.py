@@ -6,13 +6,15 @@ Other names come from decorators, from entry points or from an import path `pack
 """
 
 import importlib
-import re
+import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from multistep_bench.errors import BenchError, NotFound
+from multistep_bench.trusted_code import IMPORT_PATH
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,10 +107,15 @@ def _same_definition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
 
 
 def import_path(path: str, *, kind: str) -> Callable[..., Any]:
-    """The object behind `package.module:attribute`; raises `BenchError` if there is none."""
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", path):
+    """The object behind `package.module:attribute`; raises `BenchError` if there is none.
+
+    The working directory is searched last, so that no file in it takes the place of an installed module.
+    """
+    if not IMPORT_PATH.fullmatch(path):
         raise BenchError(f"{kind} '{path}' is not an import path; write package.module:attribute")
     module_name, _, attribute = path.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # and it stays there, for what the module imports later
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):

@@ -18,6 +18,7 @@ class Strict(BaseModel):
 
 
 S = TypeVar("S", bound=Strict)
+SHOWN = 100  # characters of a wrong value that a message shows
 
 
 def content_sha256(content: Any) -> str:
@@ -48,8 +49,13 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
         return f"unknown key '{key}'" + (f", did you mean '{match[0]}'?" if match else "")
     if detail["type"] == "missing":
         return f"missing key '{key}'"
-    value = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
+    value = "" if isinstance(detail["input"], dict) else f" (got {_short(detail['input'])})"
     return f"'{key}': {detail['msg'].removeprefix('Value error, ')}{value}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:

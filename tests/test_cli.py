@@ -6,25 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import bench, in_process
 
-from multistep_bench import cli
 from multistep_bench.cards import list_models, list_tasks
+from multistep_bench.errors import BenchError
 from multistep_bench.reporting.plots import PLOTS
 
 TASK = "two_step_digits-v1"
-
-
-def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from multistep_bench.cli import main; main()", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
-def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(list(arguments))
-    code = stop.value.code
-    captured = capsys.readouterr()
-    return int(code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +30,7 @@ def test_run_trains_scores_and_draws(finished: tuple[Path, subprocess.CompletedP
     assert result["score"]["schema"] == "msb.score/1"
     assert (folder / result["plot"]).read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in (folder / "mine").iterdir()} == {
-        "spec.json",
-        "cells",
+        "run.jsonl",
         "checkpoints",
         "lock",
         "curves.png",
@@ -61,10 +48,10 @@ def test_the_same_command_resumes_and_trains_nothing_anew(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, _ = finished
-    records = {path: path.read_bytes() for path in (folder / "mine" / "cells").iterdir()}
+    before = (folder / "mine" / "run.jsonl").read_bytes()
     again = bench(folder, "run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine")
     assert again.returncode == 0, again.stderr
-    assert {path: path.read_bytes() for path in (folder / "mine" / "cells").iterdir()} == records
+    assert (folder / "mine" / "run.jsonl").read_bytes() == before
     assert "Eureka" in again.stdout
     assert "mine/curves.png" in again.stdout
 
@@ -236,6 +223,19 @@ def test_check_says_whether_a_card_is_right(tmp_path: Path, capsys: pytest.Captu
     assert "batch_sha256 is empty in the card" in out
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--debug", "run", "--model", "vitt")
-    assert "Traceback" in done.stderr
+def test_the_score_is_printed_before_the_picture_is_drawn(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise BenchError("nothing can be drawn here")
+
+    monkeypatch.setattr("multistep_bench.reporting.curve_plots.plot_curves", fail)
+    arguments = ["run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", str(finished[0] / "mine")]
+    code, out, error = in_process(capsys, *arguments)
+    assert (code, error) == (2, "error: nothing can be drawn here\n")
+    assert "Q over 1 task" in out
+    code, out, error = in_process(capsys, *arguments, "--json")
+    assert code == 2
+    assert json.loads(out)["score"]["schema"] == "msb.score/1"

@@ -12,8 +12,19 @@ from multistep_bench.cards import card_folder, list_tasks, load_task
 from multistep_bench.generators import BUILTIN, RIGHT_BY_CLASS
 from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.task import batch_sha256, make_task
+from multistep_bench.sources.images import open_source
 
 TASKS = list_tasks()
+WITHOUT_FILES = [
+    "two_step_digits-v1",
+    "two_step_glyphs-v1",
+    "icl_gaussian-v1",
+    "icl_gaussian_fixed-v1",
+    "icl_glyphs-v1",
+    "lookup-v1",
+    "markov-v1",
+    "mlm_agreement-v1",
+]
 
 
 @pytest.mark.parametrize("task_id", TASKS)
@@ -35,6 +46,25 @@ def test_the_data_are_those_the_card_was_frozen_with(task_id: str) -> None:
     if not card.batch_sha256:
         pytest.skip(f"{task_id} pins no batches yet")
     assert batch_sha256(image_task(task_id)) == card.batch_sha256
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("task_id", WITHOUT_FILES)
+def test_the_data_do_not_depend_on_torchs_default_dtype(task_id: str, default: torch.dtype) -> None:
+    """Which another library, or a module of the user's, may have set."""
+    open_source.cache_clear()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        task = make_task(task_id)
+        found = batch_sha256(task)
+        further = {name: batch.tensors() for name, batch in task.auxiliary(8, stream("default dtype")).items()}
+    finally:
+        torch.set_default_dtype(before)
+    assert found == load_task(task_id).batch_sha256
+    for name, batch in make_task(task_id).auxiliary(8, stream("default dtype")).items():
+        assert all(torch.equal(further[name][key], tensor) for key, tensor in batch.tensors().items())
+        assert all(further[name][key].dtype == tensor.dtype for key, tensor in batch.tensors().items())
 
 
 @pytest.mark.parametrize("task_id", TASKS)
@@ -84,6 +114,8 @@ def test_the_readme_lists_every_card_with_its_levels() -> None:
     rows = [line.split("|") for line in README.read_text().splitlines() if line.startswith("| `") and "-v" in line]
     listed = {row[1].strip(" `"): [float(cell) for cell in row[3:6]] for row in rows}
     levels = {task_id: load_task(task_id).levels.model_dump().values() for task_id in TASKS}
+    free = {row[1].strip(" `") for row in rows if row[6].strip() == "none"}
+    assert free == set(WITHOUT_FILES)
     assert listed == {task_id: [round(level, 5) for level in values] for task_id, values in levels.items()}
 
 

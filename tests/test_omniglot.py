@@ -285,7 +285,7 @@ def test_the_full_sets_train_on_background_and_hold_out_evaluation(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full_sets(folder, monkeypatch)
-    monkeypatch.setattr(module, "_verify_md5", lambda path: None)
+    monkeypatch.setattr(module, "_verify_archive", lambda path: None)
     source = module.omniglot_full(folder)
     assert source.classes == ("Greek/character01", "Korean/character02", "Tengwar/character01")
     assert source.train.labels.tolist() == [0] * 20 + [1] * 20
@@ -312,4 +312,41 @@ def test_unpacked_full_sets_have_no_checksum_and_are_counted(folder: Path, monke
     assert source.classes == ("Greek/character01", "Korean/character02", "Tengwar/character01")
     (folder / "omniglot-py" / EVALUATION / "Tengwar" / "character01" / "0001_20.png").unlink()
     with pytest.raises(DataError, match=r"images_evaluation holds 19 drawings where 20 belong"):
+        module.omniglot_full(folder)
+
+
+# --- several copies
+
+
+@needs_omniglot
+def test_a_whole_archive_beside_a_half_unpacked_folder_is_read_and_named(offline: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "omniglot-py"
+    folder.mkdir()
+    for name in SMALL:
+        shutil.copy(DATA / "omniglot-py" / f"{name}.zip", folder)
+    shutil.unpack_archive(folder / f"{SMALL[0]}.zip", folder)
+    shutil.rmtree(folder / SMALL[0] / "Balinese")
+    with pytest.warns(UserWarning, match=rf"{SMALL[0]}.zip, .* is read instead of a broken copy: .* lack Balinese"):
+        source = omniglot(tmp_path, download=False)
+    assert len(source.classes) == 242
+
+
+def test_a_whole_archive_beside_an_empty_folder_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full_sets(folder, monkeypatch)
+    monkeypatch.setattr(module, "_verify_archive", lambda path: None)
+    (folder / "omniglot-py" / EVALUATION).mkdir()
+    with pytest.warns(UserWarning, match=r"images_evaluation holds 0 drawings where 20 belong"):
+        source = module.omniglot_full(folder)
+    assert source.where.endswith("images_evaluation.zip")
+
+
+def test_an_archive_longer_than_omniglot_is_not_opened(folder: Path) -> None:
+    path = write_small(folder, png())
+    with path.open("r+b") as file:
+        file.truncate(2**34)  # a sparse file
+    with pytest.raises(DataError, match=r"small1.zip has 17179869184 bytes where at most 16777216 belong"):
+        omniglot(folder)
+    path.rename(path.with_name(f"{BACKGROUND}.zip"))
+    path.with_name(f"{EVALUATION}.zip").touch()
+    with pytest.raises(DataError, match=r"images_background.zip has 17179869184 bytes"):
         module.omniglot_full(folder)

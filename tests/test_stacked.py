@@ -16,7 +16,8 @@ from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.launch import launch
 from multistep_bench.training.optimizer import StackedAdamW, adamw, decayed_names, set_learning_rate
 from multistep_bench.training.plan import plan, task_of
-from multistep_bench.training.stacked import StackedTrainer, why_not_stackable
+from multistep_bench.training.stackable import why_not_stackable
+from multistep_bench.training.stacked import StackedTrainer
 from multistep_bench.training.trainer import SingleTrainer, Trainer
 
 CPU = torch.device("cpu")
@@ -215,6 +216,58 @@ def test_why_not_stackable(make: Callable[[], nn.Module], reason: str | None) ->
 def test_rescaled_gradients_are_not_stacked() -> None:
     spec = plan(TASK, "vit_gradscale", "smoke", STEPS_50)
     assert why_not_stackable(spec, nn.Linear(2, 2), torch.ones(2, 2)) == "its gradients are rescaled"
+
+
+class ReplacesItsBuffer(nn.Module):
+    """Counts in a buffer by replacing it, which a stacked forward pass forgets."""
+
+    step: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.register_buffer("step", torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.step = self.step * 2
+        return self.linear(x) * self.step.detach() ** 0
+
+
+class LooksAtItsGroup(nn.Module):
+    """Answers otherwise when many weights are at hand, as code that tests for a functional tensor might."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stacked = torch._C._functorch.is_batchedtensor(self.linear.weight)  # type: ignore[attr-defined]
+        return self.linear(x) * (2 if stacked else 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (ReplacesItsBuffer, "buffer step ends otherwise than in a cell alone"),
+        (LooksAtItsGroup, "its answers differ from those of a cell alone"),
+        (lambda: nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 2)), None),
+        (lambda: nn.Sequential(nn.Linear(2, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 2)), None),
+    ],
+)
+def test_a_model_that_trains_otherwise_when_stacked_is_trained_alone(
+    make: Callable[[], nn.Module], reason: str | None
+) -> None:
+    spec = plan(TASK, "user_models:linear", "smoke", STEPS_50)
+    assert why_not_stackable(spec, make(), torch.randn(3, 2)) == reason
+
+
+def test_nothing_that_decays_is_trained_stacked_too(tmp_path: Path) -> None:
+    spec = plan(TASK, "user_models:linear", "smoke", {**STEPS_50, "protocol.weight_decay": 0.0})
+    stacked = launch(spec, tmp_path / "stacked", workers=1, stack=2)
+    alone = launch(spec, tmp_path / "alone", workers=1)
+    for ours, theirs in zip(stacked.records, alone.records, strict=True):
+        assert ours.status == "completed"
+        assert ours.curve.loss == pytest.approx(theirs.curve.loss, rel=1e-3)
 
 
 @pytest.mark.gpu

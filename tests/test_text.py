@@ -1,7 +1,11 @@
 """Text sources: WikiText-2's files, whole documents held out, and what is said about files that are no text."""
 
+import random
+import re
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -32,7 +36,7 @@ def test_wikitext_trains_on_60_articles_and_holds_out_62_others() -> None:
     except DataMissing as error:
         pytest.skip(str(error))
     titles = [
-        [line for line in read(part).split("\n") if text.BORDERS[0].match(line.encode())]
+        [line for line in read(part).split("\n") if text.HEADING.match(line.encode())]
         for part in (source.train, source.eval)
     ]
     assert [len(each) for each in titles] == [60, 62]
@@ -105,8 +109,8 @@ def test_a_path_and_a_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         (b"", "is empty"),
         (b" \n \n", "is blank"),
         (b"one line alone", "is a single line"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "is no UTF-8 text: byte 8 is 0x00"),
-        ("Grüße\n".encode("utf-16-le"), "is no UTF-8 text: byte 1 is 0x00"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "is not UTF-8 text: byte 8 is 0x00"),
+        ("Grüße\n".encode("utf-16-le"), "is not UTF-8 text: byte 1 is 0x00"),
     ],
     ids=["empty", "blank", "one line", "binary", "UTF-16"],
 )
@@ -157,3 +161,42 @@ def test_a_huge_file_is_read_in_little_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert length == path.stat().st_size
     assert peak < 5 * PIECE_BYTES
+
+
+# --- where a text is cut
+
+
+class Counted:
+    """A pattern that counts the matches it hands out."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self.pattern, self.matches = pattern, 0
+
+    def finditer(self, *where: Any) -> Iterator[re.Match[bytes]]:
+        for match in self.pattern.finditer(*where):
+            self.matches += 1
+            yield match
+
+
+@pytest.mark.parametrize("window", [1, 3, text.WINDOW])
+def test_the_border_is_the_nearest_of_all(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    monkeypatch.setattr(text, "WINDOW", window)
+    draw = random.Random(0)
+    for _ in range(2000):
+        content = "".join(draw.choices(["\n", " ", "a", " = A = \n", "\n \n"], k=draw.randint(1, 12))).encode()
+        low, aim = draw.randint(0, len(content)), draw.randint(0, len(content))
+        for border, _ in text.BORDERS:
+            ends = [match.end() for match in border.finditer(content, low) if match.end() < len(content)]
+            nearest = min(ends, key=lambda at, aim=aim: abs(at - aim), default=None)
+            assert text._nearest_border(border, content, low, aim) == nearest
+
+
+@pytest.mark.parametrize("line", ["\n", "a\n", "a\n\n", " = A = \n"], ids=repr)
+def test_a_long_text_of_many_borders_is_not_searched_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    counted = [(Counted(border), part) for border, part in text.BORDERS]
+    monkeypatch.setattr(text, "BORDERS", counted)
+    source = text_file(written(tmp_path / "mine.txt", f"a\n{line * 400_000}b\n"))
+    assert len(source.eval) > 0
+    assert sum(border.matches for border, _ in counted) <= text.WINDOW

@@ -1,14 +1,14 @@
 """The application that every command registers with, and what commands share."""
 
-import json
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from multistep_bench.errors import BenchError
+from multistep_bench.reporting.terminal import Terminal, print_json, reserve_stdout
+from multistep_bench.trusted_code import trust
 
 if TYPE_CHECKING:
     from multistep_bench.scoring.score import Score
@@ -22,18 +22,37 @@ app = typer.Typer(
 )
 
 TaskOption = Annotated[str, typer.Option("--task", help="A task's id, or the path of a card.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+
+
+def _reserve_stdout(as_json: bool) -> bool:
+    """Before a command does anything, so that no print of a model or library gets into its JSON."""
+    if as_json:
+        reserve_stdout()
+    return as_json
+
+
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", callback=_reserve_stdout, help="Print JSON and nothing else on standard output."),
+]
 RootOption = Annotated[
     Path | None, typer.Option("--data-root", help="Folder of data files [default: $MULTISTEP_BENCH_DATA, then a cache]")
+]
+
+
+def _trust(paths: list[str] | None) -> list[str] | None:
+    trust(*paths or ())
+    return paths
+
+
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option("--trust", callback=_trust, help="package.module:Name that a card may name; read that code first."),
 ]
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, as `run` printed them.")]
 
 
-def print_json(content: Any) -> None:
-    print(json.dumps(content, indent=1, allow_nan=False))
-
-
-def print_scores(result: "Score", console: Console, as_json: bool) -> None:
+def print_scores(result: "Score", console: Terminal, as_json: bool) -> None:
     if as_json:
         print_json(result.to_dict())
     else:

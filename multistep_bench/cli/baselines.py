@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, RootOption, app, print_json
+from multistep_bench.cli.app import JsonOption, RootOption, app
+from multistep_bench.reporting.terminal import print_json, say
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
 app.add_typer(baselines_app, name="baselines")
@@ -32,9 +33,9 @@ def build_tables(
     if as_json:
         print_json({"page": str(folder / PAGE), "current": current})
     elif check and not current:
-        print(f"{folder / PAGE} is stale; `mstep-bench baselines build` brings its tables up to date")
+        say(f"{folder / PAGE} is stale; `mstep-bench baselines build` brings its tables up to date")
     else:
-        print(folder / PAGE)
+        say(str(folder / PAGE))
     raise typer.Exit(STALE if check and not current else 0)
 
 
@@ -63,7 +64,7 @@ def replay_runs(
         if restate and difference is None:
             write_packed(path, restated(run, present_code(run.spec, data_root)))
         if not as_json:
-            print(f"{name}: {difference or 'bit-equal'}")
+            say(f"{name}: {difference or 'bit-equal'}")
     if restate:
         write_older_code((older_code() - found.keys()) | {name for name, difference in found.items() if difference})
     if as_json:

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from multistep_bench import cards, registry
-from multistep_bench.cli.app import JsonOption, RootOption, app, changes_from, print_json
+from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from
 from multistep_bench.errors import BenchError, CardError, NotFound
+from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 data_app = typer.Typer(help="The data files that tasks read.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -36,7 +36,7 @@ def list_names(
     if as_json:
         print_json({**shown, "broken": broken})
         return
-    console = Console()
+    console = Terminal()
     titles = {name: cards.load_task(name).title for name in shown.get("tasks", [])}
     titles |= {name: cards.load_baseline(name).title for name in cards.list_baselines() if "models" in shown}
     for kind, members in shown.items():
@@ -47,7 +47,7 @@ def list_names(
     if "models" in shown:
         console.print("  --model also takes timm/NAME, package.module:build and the path of a card", style="dim")
     for name, reason in broken.items():
-        console.print(f"broken plug-in {name}: {reason}", style="red", markup=False)
+        console.print(f"broken plug-in {name}: {reason}", style="red")
 
 
 @app.command()
@@ -55,6 +55,7 @@ def describe(
     name: Annotated[str, typer.Argument(help="A task or a model.")],
     task: Annotated[str, typer.Option("--task", help="The task a model is built for.")] = cards.DEFAULT_TASK,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Describe a task (its rule, levels and protocols) or a model (its size and cost on a task)."""
@@ -64,7 +65,7 @@ def describe(
     if as_json:
         print_json(content)
     else:
-        print_description(Console(), content)
+        print_description(Terminal(), content)
 
 
 @app.command()
@@ -75,6 +76,7 @@ def preview(
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="task.KEY=VALUE")] = None,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw samples of a task with targets and steps under each."""
@@ -92,13 +94,14 @@ def preview(
     if as_json:
         print_json({"task": card.id, "path": str(path), "n": n, "seed": seed})
     else:
-        print(path)
+        say(str(path))
 
 
 @app.command()
 def check(
     card: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Validate a task card, recompute its levels and the hash of its batches, and time its generator."""
@@ -109,7 +112,7 @@ def check(
         print_json(result.to_dict())
     else:
         for entry in result.lines():
-            print(entry)
+            say(entry)
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -125,7 +128,7 @@ def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> Non
     table = Table.grid(padding=(0, 2, 0, 0))
     for entry in found:
         table.add_row(entry.source, entry.status, f"{entry.where}: {entry.message}" if entry.where else entry.message)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _is_task(name: str) -> bool:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, app, print_json
+from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, app
+from multistep_bench.reporting.terminal import Terminal, print_json
 
 board_app = typer.Typer(help="The board itself.", no_args_is_help=True)
 app.add_typer(board_app, name="leaderboard")
@@ -38,7 +38,7 @@ def submit(
         return
     from multistep_bench.leaderboard.console import print_submission
 
-    print_submission(Console(), made)
+    print_submission(Terminal(), made)
 
 
 @app.command("verify")
@@ -57,7 +57,7 @@ def verify_entry(
         from multistep_bench.leaderboard.console import print_verdict
 
         for verdict in verdicts:
-            print_verdict(Console(), verdict)
+            print_verdict(Terminal(), verdict)
     worst = max(0 if verdict.sound else FALSE if verdict.readable else UNREADABLE for verdict in verdicts)
     raise typer.Exit(worst)
 
@@ -83,7 +83,7 @@ def reproduce(
     if as_json:
         print_json(note.model_dump(mode="json", by_alias=True))
     else:
-        print_reproduction(Console(), note)
+        print_reproduction(Terminal(), note)
     raise typer.Exit(0 if all(map(agrees, note.cells)) else FALSE)
 
 
@@ -98,7 +98,7 @@ def build(board: BoardOption = BOARD, as_json: JsonOption = False) -> None:
     else:
         from multistep_bench.leaderboard.console import print_board
 
-        print_board(Console(), built)
+        print_board(Terminal(), built)
     raise typer.Exit(FALSE if built.refused else 0)
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from multistep_bench.cli.app import JsonOption, app, print_json
+from multistep_bench.cli.app import JsonOption, app
 from multistep_bench.errors import BenchError
+from multistep_bench.reporting.terminal import Terminal, print_json
 
 
 @app.command()
@@ -25,7 +25,7 @@ def bench(
 
     if out is not None and not out.parent.is_dir():  # said now, not after minutes of measuring
         raise BenchError(f"-o {out}: there is no folder {out.parent}; make it or name another file")
-    console = Console()
+    console = Terminal()
     results = {}
     for name in benchmarks.BENCHMARKS if what == "all" else [what]:
         result = benchmarks.bench(name, seconds, device)

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from multistep_bench.cli.app import JsonOption, RunFolders, app, print_json
+from multistep_bench.cli.app import JsonOption, RunFolders, app
+from multistep_bench.reporting.terminal import print_json, say
 
 
 @app.command()
@@ -40,4 +40,4 @@ def pack(
     for each in found:
         lacking = ", ".join(each["missing_or_failed"])
         line = f"{each['run']}: {each['cells']} cells" + (f"; missing or failed: {lacking}" if lacking else "")
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)

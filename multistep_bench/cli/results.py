@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from multistep_bench.cli.app import JsonOption, RunFolders, app, print_json, print_scores
+from multistep_bench.cli.app import JsonOption, RunFolders, app, print_scores
+from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 
 @app.command("score")
@@ -14,7 +14,7 @@ def score_runs(runs: RunFolders, as_json: JsonOption = False) -> None:
     """Score runs from their raw curves."""
     from multistep_bench.scoring.score import score
 
-    print_scores(score(runs), Console(), as_json)
+    print_scores(score(runs), Terminal(), as_json)
 
 
 @app.command()
@@ -27,7 +27,7 @@ def compare(run_a: Path, run_b: Path, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(comparison.to_dict())
     else:
-        print_comparison(Console(), comparison)
+        print_comparison(Terminal(), comparison)
 
 
 @app.command()
@@ -41,7 +41,7 @@ def report(
     from multistep_bench.scoring.score import score
 
     read = [read_run(folder) for folder in runs]
-    print(write_report(read, score(read), out))
+    say(str(write_report(read, score(read), out)))
 
 
 @app.command()
@@ -56,4 +56,4 @@ def plot(
     from multistep_bench.scoring.score import score
 
     read = [read_run(folder) for folder in runs]
-    print(write_plot(kind, read, score(read), out))
+    say(str(write_plot(kind, read, score(read), out)))

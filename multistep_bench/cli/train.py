@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from multistep_bench import cards
-from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, app, changes_from, print_json, print_scores
+from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, TrustOption, app, changes_from, print_scores
 from multistep_bench.errors import BenchError
+from multistep_bench.reporting.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from multistep_bench.runs.store import Run
@@ -41,6 +41,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
     ] = False,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on a task, resuming an interrupted run, and score it."""
@@ -53,7 +54,7 @@ def run(
     from multistep_bench.reporting.console import make_observer
     from multistep_bench.training.launch import run as train
 
-    console = Console(stderr=as_json)
+    console = Terminal(stderr=as_json)
     observer = make_observer(console)
     try:
         done = train(
@@ -93,21 +94,23 @@ def _print_estimate(
     if as_json:
         print_json(costs.to_dict())
     else:
-        print_description(Console(), costs.for_a_person())
+        print_description(Terminal(), costs.for_a_person())
 
 
-def _print_run(done: "Run", console: Console, as_json: bool) -> None:
+def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
+    """The score, then the picture: drawing may fail, and the score must not be lost with it."""
     from multistep_bench.reporting.curve_plots import plot_curves
     from multistep_bench.scoring.score import score
 
     result = score([done])
     picture = done.path / "curves.png"
-    plot_curves([done], result, picture)
     if as_json:
         print_json({"run": str(done.path), "plot": str(picture), "score": result.to_dict()})
     else:
         print_scores(result, console, as_json)
-        console.print(f"curves: {picture}", markup=False, soft_wrap=True)
+    plot_curves([done], result, picture)
+    if not as_json:
+        console.print(f"curves: {picture}", soft_wrap=True)
     failed, missing = done.failed, len(done.missing)
     if failed or missing:
         reasons = sorted({record.reason or "" for record in failed})

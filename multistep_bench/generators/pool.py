@@ -27,8 +27,8 @@ class Pool:
     """The images of one split of a source that belong to `classes`, sorted so that a class is a range of rows."""
 
     def __init__(self, split: LabelledImages, classes: Sequence[int], *, tile: int, white: int) -> None:
-        number = torch.full((int(split.labels.max()) + 1,), len(classes))
-        number[list(classes)] = torch.arange(len(classes))
+        number = torch.full((int(split.labels.max()) + 1,), len(classes), dtype=torch.int64)
+        number[list(classes)] = torch.arange(len(classes), dtype=torch.int64)
         number = number[split.labels]  # N: which of `classes`, or len(classes) for another one
         counts = torch.bincount(number, minlength=len(classes))[: len(classes)]
         order = torch.argsort(number, stable=True)[: counts.sum()]

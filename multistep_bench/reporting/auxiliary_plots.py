@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import COLUMN, PAGE, PANEL_HEIGHT, Look, count_ticks, figure_legend
 from multistep_bench.reporting.labels import rate_label, row_label, run_labels, task_label
@@ -75,7 +76,7 @@ def draw_auxiliary(axes: Axes, run: Run, name: str, styles: Mapping[float, Look]
         shared = min(map(len, cells), default=0)
         mean = np.mean([values[:shared] for values in cells], axis=0) if shared else np.array([])
         axes.plot(protocol.interval * np.arange(shared), mean, linewidth=1.4, **styles[rate])
-    axes.set_title(name, loc="left")
+    axes.set_title(printable(name, ONE_LINE), loc="left")
     axes.set_xlim(0, protocol.budget)
     axes.set_ylim(bottom=0, top=1.03 if measure == "accuracy" else None)
     count_ticks(axes)

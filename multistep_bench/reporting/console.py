@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import measured, number, rate_label, run_labels, short_count, task_label
 from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.scoring.cell_set import CellSetScore
@@ -110,7 +111,7 @@ def _remarks(run: RunScore) -> Iterator[Text]:
     known |= {"threshold": levels.threshold(scoring.threshold_fraction), "ceiling": levels.ceiling}
     yield Text("levels: " + ", ".join(f"{name} {number(level)}" for name, level in known.items()))
     for name, value in run.auxiliary.items():
-        yield Text(f"{name}: final {measured([run.spec])} {number(value)}, not scored")
+        yield Text(f"{printable(name, ONE_LINE)}: final {measured([run.spec])} {number(value)}, not scored")
     if run.best_rate_at_edge and len(run.by_rate) > 1 and run.grid.events:
         best = rate_label(run.spec.protocol.learning_rates[run.best_rate])
         yield Text(
@@ -124,7 +125,7 @@ def _remarks(run: RunScore) -> Iterator[Text]:
             style="red",
         )
     for name, reason in problems[:PROBLEMS_SHOWN]:
-        yield Text(f"  {name} {reason}", style="red")
+        yield Text(f"  {name} {printable(reason, ONE_LINE)}", style="red")
     if len(problems) > PROBLEMS_SHOWN:
         yield Text(f"  and {len(problems) - PROBLEMS_SHOWN} more", style="red")
 
@@ -138,7 +139,7 @@ def _overall(entry: OverallScore, with_changes: bool) -> Text:
     missing = f"; missing and counted 0: {', '.join(entry.missing_tasks)}" if entry.missing_tasks else ""
     assert entry.grid is not None
     text = f"Q over {count} task{'s' * (count > 1)}: grid {_in_brackets(entry.grid)}{tuned}{missing}"
-    return Text(f"{name} {entry.protocol}: ", style="bold").append(text, style="not bold")
+    return Text(printable(f"{name} {entry.protocol}: ", ONE_LINE), style="bold").append(text, style="not bold")
 
 
 def _in_brackets(interval: Interval) -> str:
@@ -148,7 +149,8 @@ def _in_brackets(interval: Interval) -> str:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints both models side by side, the tests, and a sentence to quote."""
     name_a, name_b = comparison.labels
-    console.print(Text(f"{name_a} (A) against {name_b} (B) on {task_label(comparison.a.spec)}", style="bold"))
+    title = f"{name_a} (A) against {name_b} (B) on {task_label(comparison.a.spec)}"
+    console.print(Text(printable(title, ONE_LINE), style="bold"))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("")
     sets = {"grid": comparison.grid} | ({"tuned": comparison.tuned} if comparison.tuned else {})
@@ -158,7 +160,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         table.add_row(label, *values)
     console.print(table)
     console.print(Text("Brackets are 95 % intervals, of p by Newcombe's method.\n", style="dim"))
-    console.print(Text(comparison.sentence()))
+    console.print(Text(printable(comparison.sentence(), ONE_LINE)))
 
 
 _COMPARED = (

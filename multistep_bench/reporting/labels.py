@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
@@ -62,7 +63,8 @@ def run_labels(runs: Sequence[RunScore]) -> list[str]:
     """A name for each run that tells it from the others on its task: the model's, with its changes where needed."""
     keys = [(run.spec.model.name, task_label(run.spec)) for run in runs]
     return [
-        f"{key[0]} ({changes_label(run.spec)})" if keys.count(key) > 1 and run.spec.changes else key[0]
+        printable(key[0], ONE_LINE)
+        + (f" ({changes_label(run.spec)})" if keys.count(key) > 1 and run.spec.changes else "")
         for run, key in zip(runs, keys, strict=True)
     ]
 
@@ -70,12 +72,12 @@ def run_labels(runs: Sequence[RunScore]) -> list[str]:
 def task_label(spec: RunSpec) -> str:
     """What a run was trained on, with what was changed in the task: "two_step-v1 quick, task.label_noise=0.1"."""
     changes = [f", {key}={value}" for key, value in spec.changes.items() if key.startswith("task.")]
-    return f"{spec.task.id} {spec.protocol_name}{''.join(changes)}"
+    return printable(f"{spec.task.id} {spec.protocol_name}{''.join(changes)}", ONE_LINE)
 
 
 def changes_label(spec: RunSpec) -> str:
     """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
-    return ", ".join(f"{key}={value}" for key, value in spec.changes.items())
+    return printable(", ".join(f"{key}={value}" for key, value in spec.changes.items()), ONE_LINE)
 
 
 def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:

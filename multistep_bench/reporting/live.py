@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep_bench.cards import TaskCard
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import duration, measured, rate_label, short_count
 from multistep_bench.reporting.progress import CellProgress, RunProgress
 from multistep_bench.runs.events import Evaluation, Outcome
@@ -57,7 +58,7 @@ class PlainLines:
         """Nothing remains to be printed."""
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text, ONE_LINE), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveTable:
@@ -210,7 +211,7 @@ def describe_end(spec: RunSpec, progress: CellProgress) -> str:
     outcome = progress.outcome
     assert outcome is not None
     if outcome.status != "completed":
-        return f"{outcome.status}: {outcome.reason}"
+        return printable(f"{outcome.status}: {outcome.reason}", ONE_LINE)
     score = progress.score()
     if score.invalid is not None:
         return f"invalid: {score.invalid}"

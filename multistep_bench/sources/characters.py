@@ -1,7 +1,6 @@
 """Procedurally drawn characters of no alphabet: an offline stand-in for Omniglot.
 
-A character is two or three random strokes; its drawings come from the code behind `glyphs`, so every machine draws the
-same bytes.
+A character is two or three random strokes, drawn by the code of `glyphs`, so every machine draws the same bytes.
 """
 
 from pathlib import Path
@@ -27,15 +26,15 @@ POINTS = (3, 4)  # of a stroke
 def characters(data_root: Path | None = None, download: bool = True) -> ImageSource:
     """200 characters for training and 50 others for evaluation, 20 drawings of 28×28 pixels each; needs no files.
 
-    Drawings differ as those of `glyphs` do, in place, size, rotation (up to ±25°), shear, line width and brightness.
+    Drawings of a character vary as in `glyphs`: in place, size, rotation (up to ±25°), shear, line width, brightness.
     """
     count = TRAIN_CLASSES + EVAL_CLASSES
     drawings = [draw(character(label), DRAWINGS, np.random.RandomState([SEED, label, 1])) for label in range(count)]
 
     def split(first: int, last: int) -> LabelledImages:
         images = torch.from_numpy(np.concatenate(drawings[first:last])).unsqueeze(1)
-        labels = torch.arange(first, last).repeat_interleave(DRAWINGS)
-        return LabelledImages(images, labels, torch.arange(first * DRAWINGS, last * DRAWINGS))
+        labels = torch.arange(first, last, dtype=torch.int64).repeat_interleave(DRAWINGS)
+        return LabelledImages(images, labels, torch.arange(first * DRAWINGS, last * DRAWINGS, dtype=torch.int64))
 
     return ImageSource(
         "characters",
@@ -52,6 +51,6 @@ def character(label: int) -> Shape:
     random = np.random.RandomState([SEED, label, 0])
     strokes: list[Points] = []
     for _ in range(random.choice(STROKES)):
-        cells = random.permutation(len(ANCHORS) ** 2)[: random.choice(POINTS)]
-        strokes.append(tuple((ANCHORS[cell % len(ANCHORS)], ANCHORS[cell // len(ANCHORS)]) for cell in cells))
+        points = random.permutation(len(ANCHORS) ** 2)[: random.choice(POINTS)]
+        strokes.append(tuple((ANCHORS[at % len(ANCHORS)], ANCHORS[at // len(ANCHORS)]) for at in points))
     return Shape(f"character {label}", strokes=tuple(strokes), curved=True)

@@ -1,5 +1,6 @@
 """Looks for every registered source without touching the network."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,11 @@ from multistep_bench.errors import BenchError, DataMissing
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """What was found of a source; `where` is the folder it was read from, or None."""
+    """What was found of a source.
+
+    where:   the folder or archive it was read from, or None.
+    message: what is there, and which broken copies were passed over; or what is wrong.
+    """
 
     source: str
     status: Literal["ok", "missing", "broken"]
@@ -25,9 +30,11 @@ def check_data(data_root: Path | None = None) -> list[SourceCheck]:
 
 def _check(name: str, data_root: Path | None) -> SourceCheck:
     try:
-        source = registry.sources.get(name)(data_root, download=False)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            source = registry.sources.get(name)(data_root, download=False)
     except DataMissing as error:
         return SourceCheck(name, "missing", None, str(error))
     except BenchError as error:
         return SourceCheck(name, "broken", None, str(error))
-    return SourceCheck(name, "ok", source.where, source.summary)
+    return SourceCheck(name, "ok", source.where, "; ".join([source.summary, *(str(each.message) for each in said)]))

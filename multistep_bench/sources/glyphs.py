@@ -27,17 +27,18 @@ Array = np.ndarray
 
 @register_source("glyphs")
 def glyphs(data_root: Path | None = None, download: bool = True) -> ImageSource:
-    """Classes 0–9 digits, 10–19 garments; 1,000 training and 200 evaluation drawings of each; needs no files.
+    """Classes 0–9 are digits, 10–19 garments; 1,000 training and 200 evaluation drawings of each; needs no files.
 
-    Every drawing has its own position of each point, rotation, size, shear, place, line width and brightness,
-    garments also stripes.
+    Drawings of a class vary in the position of each point, rotation, size, shear, place, line width and brightness,
+    garments also in their stripes.
     """
     drawings = _all_drawings()
 
     def split(first: int, last: int) -> LabelledImages:
         images = torch.from_numpy(np.concatenate([drawing[first:last] for drawing in drawings]))
-        ids = torch.arange(len(SHAPES)).unsqueeze(1) * len(drawings[0]) + torch.arange(first, last)
-        labels = torch.arange(len(SHAPES)).repeat_interleave(last - first)
+        classes = torch.arange(len(SHAPES), dtype=torch.int64)
+        ids = classes.unsqueeze(1) * len(drawings[0]) + torch.arange(first, last, dtype=torch.int64)
+        labels = classes.repeat_interleave(last - first)
         return LabelledImages(images.unsqueeze(1), labels, ids.flatten())
 
     return ImageSource(
@@ -86,7 +87,7 @@ def _uniform(random: np.random.RandomState, low: float, high: float, *shape: int
 
 
 class _Jitter:
-    """Moves points at random, equal points of one drawing alike, so that strokes that meet go on meeting."""
+    """Moves points at random; equal points of one drawing move alike, so that strokes that meet still meet."""
 
     def __init__(self, count: int, random: np.random.RandomState) -> None:
         self.count, self.random = count, random

@@ -1,6 +1,6 @@
-"""Labelled images in two disjoint splits, opened by name; the 8×8 digits that scikit-learn ships are here.
+"""Labelled images in two disjoint splits, opened by name; and the source `digits`, which scikit-learn ships.
 
-Pixels stay uint8: generators gather first and scale afterwards. A source is a function
+Pixels stay uint8: generators select images first and scale them afterwards. A source is a function
 `(data_root, download=True) -> ImageSource` under `@register_source("name")`.
 """
 

@@ -8,7 +8,7 @@ import torch
 
 from multistep_bench.errors import DataError
 from multistep_bench.registry import register_source
-from multistep_bench.sources.files import find_folder, read_bytes, verify_sha256
+from multistep_bench.sources.files import copies, fetch, find_folder, first_whole, read_bytes, verify_sha256
 from multistep_bench.sources.images import ImageSource, LabelledImages
 
 # SHA-256 of the unpacked files
@@ -24,6 +24,9 @@ FASHION_FILES = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+LIMITS = {1: 8 + 60_000, 3: 16 + 60_000 * 28 * 28}  # bytes of the largest file, by its dimensions
+# Fashion-MNIST's authors keep the files there as well; torchvision has an http address only.
+FASHION_MIRROR = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
@@ -54,23 +57,29 @@ def _source(
         images_file, labels_file = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
         images = read_idx(folder / images_file, dimensions=3, sha256=files[images_file])
         labels = read_idx(folder / labels_file, dimensions=1, sha256=files[labels_file])
-        return LabelledImages(images.unsqueeze(1), labels.long(), torch.arange(len(labels)))
+        return LabelledImages(images.unsqueeze(1), labels.long(), torch.arange(len(labels), dtype=torch.int64))
 
     return ImageSource(name, split("train"), split("t10k"), white=255, classes=classes, where=str(folder))
 
 
 def read_idx(path: Path, *, dimensions: int, sha256: str | None = None) -> torch.Tensor:
-    """The uint8 tensor in an IDX file, raw or gzipped: `dimensions` is 3 for images [N, h, w], 1 for labels [N].
+    """The uint8 tensor in an IDX file: `dimensions` is 3 for images [N, h, w], 1 for labels [N].
 
-    sha256: expected checksum of the unpacked content. Raises `DataError` for a file that is no IDX file of bytes,
-    has another number of dimensions, another length than its header says, or another checksum.
+    path:   the raw file; where it is missing or broken, path.gz beside it is read.
+    sha256: expected checksum of the unpacked content. Raises `DataError` for a file that is not an IDX file of bytes,
+    or has another number of dimensions, another length than its header says, or another checksum.
     """
-    content = read_bytes(path)
+    return first_whole(copies(path), lambda each: _parse_idx(each, dimensions, sha256))
+
+
+def _parse_idx(path: Path, dimensions: int, sha256: str | None) -> torch.Tensor:
+    content = read_bytes(path, LIMITS[dimensions])
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"{path} is not an IDX file of bytes (first bytes {content[:4].hex()}); fetch it again")
     if content[3] != dimensions:
         raise DataError(
-            f"{path} holds {_kind(content[3])} where {_kind(dimensions)} belong; two files may have swapped names"
+            f"{path} holds {_kind(content[3])} where {_kind(dimensions)} belong; two files may have swapped names, so"
+            " fetch them again"
         )
     header = 4 + 4 * dimensions
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4)]
@@ -91,16 +100,18 @@ def _kind(dimensions: int) -> str:
 
 
 def _download(dataset: str, into: Path) -> None:
-    """The four gzipped files from torchvision's mirrors, each checked against torchvision's MD5."""
+    """The four gzipped files from the https mirrors, each checked against torchvision's MD5."""
     from torchvision.datasets import MNIST, FashionMNIST
-    from torchvision.datasets.utils import download_url
 
     published = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}[dataset]
+    mirrors = [mirror for mirror in published.mirrors if mirror.startswith("https://")]
+    if dataset == "FashionMNIST":
+        mirrors.append(FASHION_MIRROR)
     for name, md5 in published.resources:
-        for mirror in published.mirrors:
+        for mirror in mirrors:
             try:
-                download_url(f"{mirror}{name}", str(into), filename=name, md5=md5)
+                fetch(f"{mirror}{name}", into, name=name, md5=md5)
                 break
-            except OSError:
-                if mirror == published.mirrors[-1]:
+            except (OSError, RuntimeError):
+                if mirror == mirrors[-1]:
                     raise

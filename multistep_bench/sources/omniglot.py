@@ -1,7 +1,7 @@
 """Omniglot: 1,623 characters of 50 alphabets, each drawn by 20 people (Lake et al. 2015; MIT).
 
-Read from the folder omniglot-py as torchvision lays it out: the zip archives, or what was unpacked from them. Archives
-are read in memory, with bounds on their content; no path inside them is ever written to.
+Read from the folder omniglot-py as torchvision lays it out: unpacked folders, or the zip archives where those are
+missing or broken. Archives are read in memory, within bounds; no path inside them is ever written to.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from PIL import Image
 
 from multistep_bench.errors import DataError
 from multistep_bench.registry import register_source
-from multistep_bench.sources.files import data_roots, find_folder
+from multistep_bench.sources.files import data_roots, fetch, find_folder, first_whole, verify_md5
 from multistep_bench.sources.images import ImageSource, LabelledImages
 
 FOLDER = "omniglot-py"
@@ -34,6 +34,7 @@ PIXELS = 105  # height and width of a drawing
 SIZE = 28  # pixels after downscaling
 MAX_MEMBERS = 40_000  # the largest archive has 20,000
 MAX_BYTES = 10_000  # of one drawing; they have about 250
+MAX_ARCHIVE = 2**24  # bytes; the largest has 9.5 million
 
 Name = tuple[str, str, str]  # alphabet, character, file
 Drawings = dict[Name, Image.Image]
@@ -42,9 +43,13 @@ Drawings = dict[Name, Image.Image]
 @register_source("omniglot")
 def omniglot(data_root: Path | None = None, download: bool = True) -> ImageSource:
     """Eight alphabets, 20 drawings a character: six for training (201 characters), Balinese and Tagalog for evaluation
-    (41). They are in the two small background archives and in the full one, which is downloaded where none is there.
+    (41). Both the two small background archives and the full one have them; if none is there, the latter is downloaded.
     """
-    found = _find(SMALL, data_root) or _find((BACKGROUND,), data_root) or _fetch((BACKGROUND,), data_root, download)
+    found = _find(SMALL, data_root) + _find((BACKGROUND,), data_root)
+    return first_whole(found or [_fetch((BACKGROUND,), data_root, download)], _eight_alphabets, name=_listed)
+
+
+def _eight_alphabets(found: Sequence[Path]) -> ImageSource:
     wanted = TRAIN_ALPHABETS + EVAL_ALPHABETS
     drawings = {name: image for path in found for name, image in _read(path) if name[0] in wanted}
     digest = _digest(drawings)
@@ -52,7 +57,7 @@ def omniglot(data_root: Path | None = None, download: bool = True) -> ImageSourc
         missing = sorted(set(wanted) - {alphabet for alphabet, _, _ in drawings})
         state = f"lack {', '.join(missing)}" if missing else f"have SHA-256 {digest}, not {SHA256}"
         raise DataError(
-            f"the drawings of the alphabets {', '.join(wanted)} in {', '.join(map(str, found))} {state}; they are"
+            f"the drawings of the alphabets {', '.join(wanted)} in {_listed(found)} {state}; they are"
             " incomplete or other ones, so fetch them again"
         )
     train, held_out = (
@@ -65,9 +70,13 @@ def omniglot(data_root: Path | None = None, download: bool = True) -> ImageSourc
 def omniglot_full(data_root: Path | None = None, download: bool = True) -> ImageSource:
     """The 964 characters of the background set for training, the 659 of other alphabets of the evaluation set."""
     names = (BACKGROUND, EVALUATION)
-    found = _find(names, data_root) or _fetch(names, data_root, download)
+    found = _find(names, data_root)
+    return first_whole(found or [_fetch(names, data_root, download)], _all_alphabets, name=_listed)
+
+
+def _all_alphabets(found: Sequence[Path]) -> ImageSource:
     for path in found:
-        _verify_md5(path)
+        _verify_archive(path)
     train, held_out = (dict(_read(path)) for path in found)
     for path, drawings in zip(found, (train, held_out), strict=True):
         expected = CHARACTERS[path.stem] * DRAWINGS
@@ -76,14 +85,24 @@ def omniglot_full(data_root: Path | None = None, download: bool = True) -> Image
     return _source("omniglot_full", train, held_out, found)
 
 
-def _find(names: Sequence[str], data_root: Path | None) -> list[Path] | None:
-    """The archives or unpacked folders of these names in the first folder of data that has all of them."""
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _find(names: Sequence[str], data_root: Path | None) -> list[list[Path]]:
+    """Every place with all these names: in each data folder the unpacked folders first, then the archives.
+
+    Where only some are unpacked, the others' archives stand in, and the other way round.
+    """
+    found: list[list[Path]] = []
     for root in data_roots(data_root):
-        found = [root / FOLDER / name for name in names]
-        found = [path.with_name(f"{path.name}.zip") if not path.is_dir() else path for path in found]
-        if all(path.exists() for path in found):
-            return found
-    return None
+        folders = [root / FOLDER / name for name in names]
+        archives = [root / FOLDER / f"{name}.zip" for name in names]
+        for preferred, others in ((folders, archives), (archives, folders)):
+            place = [path if path.exists() else other for path, other in zip(preferred, others, strict=True)]
+            if all(path.exists() for path in place) and place not in found:
+                found.append(place)
+    return found
 
 
 def _fetch(names: Sequence[str], data_root: Path | None, download: bool) -> list[Path]:
@@ -97,26 +116,20 @@ def _download(archives: Sequence[str]) -> Callable[[Path], None]:
 
     def into_folder(into: Path) -> None:
         from torchvision.datasets import Omniglot
-        from torchvision.datasets.utils import download_url
 
         for archive in archives:
             md5 = Omniglot.zips_md5[Path(archive).stem]
-            download_url(f"{Omniglot.download_url_prefix}/{archive}", str(into), filename=archive, md5=md5)
+            fetch(f"{Omniglot.download_url_prefix}/{archive}", into, name=archive, md5=md5)
 
     return into_folder
 
 
-def _verify_md5(path: Path) -> None:
+def _verify_archive(path: Path) -> None:
     """Raises `DataError` for an archive other than the published one; an unpacked folder has no checksum."""
     from torchvision.datasets import Omniglot
 
-    if path.is_dir():
-        return
-    actual = hashlib.md5(path.read_bytes()).hexdigest()
-    if actual != Omniglot.zips_md5[path.stem]:
-        raise DataError(
-            f"{path} has MD5 {actual}, not the published {Omniglot.zips_md5[path.stem]}; delete it and fetch it again"
-        )
+    if not path.is_dir():
+        verify_md5(path, Omniglot.zips_md5[path.stem], MAX_ARCHIVE)
 
 
 def _read(path: Path) -> Iterator[tuple[Name, Image.Image]]:
@@ -130,6 +143,8 @@ def _read(path: Path) -> Iterator[tuple[Name, Image.Image]]:
 
 def _zip_files(path: Path, member: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     try:
+        if (size := path.stat().st_size) > MAX_ARCHIVE:
+            raise DataError(f"{path} has {size} bytes where at most {MAX_ARCHIVE} belong; delete it and fetch it again")
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if member.fullmatch(entry.filename)]
             if len(entries) > MAX_MEMBERS:
@@ -178,8 +193,9 @@ def _source(name: str, train: Drawings, held_out: Drawings, found: Sequence[Path
         images = np.stack(
             [np.asarray(drawings[each].resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for each in names]
         )
-        labels = torch.tensor([number[each[:2]] for each in names])
-        return LabelledImages(torch.from_numpy(images).unsqueeze(1), labels, torch.arange(first, first + len(names)))
+        labels = torch.tensor([number[each[:2]] for each in names], dtype=torch.int64)
+        ids = torch.arange(first, first + len(names), dtype=torch.int64)
+        return LabelledImages(torch.from_numpy(images).unsqueeze(1), labels, ids)
 
     return ImageSource(
         name,
@@ -187,5 +203,5 @@ def _source(name: str, train: Drawings, held_out: Drawings, found: Sequence[Path
         split(held_out, len(train)),
         white=255,
         classes=tuple("/".join(character) for character in number),
-        where=", ".join(map(str, found)),
+        where=_listed(found),
     )

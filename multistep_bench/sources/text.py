@@ -8,7 +8,7 @@ from pathlib import Path
 
 from multistep_bench.errors import DataError
 from multistep_bench.registry import register_source, sources
-from multistep_bench.sources.files import find_folder, read_bytes, verify_sha256
+from multistep_bench.sources.files import copies, fetch, find_folder, first_whole, read_bytes, verify_sha256
 
 WIKITEXT_URL = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
 WIKITEXT_FILES = {  # SHA-256 and MD5
@@ -21,14 +21,17 @@ WIKITEXT_FILES = {  # SHA-256 and MD5
         "781c9418ab9414bd09e4aad825aae752",
     ),
 }
+WIKITEXT_BYTES = 1_256_449  # of the longer file
 MAX_BYTES = 2**30  # of a text file: its tokens take twice as many bytes of memory at most
 PIECE_BYTES = 2**20  # of text decoded at a time
+WINDOW = 2**16  # bytes before the wanted border that are searched first
 HELD_OUT = 0.1  # of a file's bytes, up to the nearest border of a document
-# Where a document may begin: the first kind that a file has decides.
+HEADING = re.compile(rb"^(?= ?= [^=\n][^\n]* = ?\r?$)", re.MULTILINE)  # of a WikiText article, " = Title = "
+# Where a document may begin, and a string that each such place contains: the first kind that a file has decides.
 BORDERS = (
-    re.compile(rb"^(?= ?= [^=\n][^\n]* = ?\r?$)", re.MULTILINE),  # WikiText's article headings, " = Title = "
-    re.compile(rb"\n[ \t\r]*\n(?=\S)"),  # blank lines
-    re.compile(rb"\n"),
+    (HEADING, b" = "),
+    (re.compile(rb"\n[ \t\r]*\n(?=\S)"), b"\n"),  # blank lines
+    (re.compile(rb"\n"), b"\n"),
 )
 
 
@@ -99,17 +102,21 @@ def wikitext2_small(data_root: Path | None = None, download: bool = True) -> Tex
     folder = find_folder("wikitext2_small", "wikitext-2", names, data_root, _download if download else None)
 
     def part(name: str) -> TextPart:
-        content = read_bytes(folder / name)
-        verify_sha256(folder / name, content, WIKITEXT_FILES[name][0])
-        return TextPart(content, 0, len(content), str(folder / name))
+        return first_whole(copies(folder / name), lambda path: _wikitext_part(path, WIKITEXT_FILES[name][0]))
 
     return TextSource("wikitext2_small", part("valid.txt"), part("test.txt"), where=str(folder))
+
+
+def _wikitext_part(path: Path, sha256: str) -> TextPart:
+    content = read_bytes(path, WIKITEXT_BYTES)
+    verify_sha256(path, content, sha256)
+    return TextPart(content, 0, len(content), str(path))
 
 
 def open_text(text: str, data_root: Path | None = None) -> TextSource:
     """The text source of that name, or the text file at that path.
 
-    Raises `DataError` for a source of images, and for what is no file of UTF-8 text that can be split in two.
+    Raises `DataError` for a source of images, and for a file that is not UTF-8 text or cannot be split in two.
     """
     if text not in sources.names():
         return text_file(Path(text).expanduser())
@@ -122,19 +129,18 @@ def open_text(text: str, data_root: Path | None = None) -> TextSource:
 def text_file(path: Path) -> TextSource:
     """A file of at most `MAX_BYTES` bytes of UTF-8, mapped into memory: about its last tenth is held out.
 
-    The border is the document's nearest to nine tenths of the bytes; documents are WikiText articles where the file
-    has at least two, otherwise blocks between blank lines, otherwise lines. Raises `DataError`.
+    The cut is the border of documents that is nearest to nine tenths of the bytes. Documents are WikiText articles if
+    the file has at least two, otherwise blocks between blank lines, otherwise lines. Raises `DataError`.
     """
     content = _mapped(path)
     if (at := content.find(b"\0")) >= 0:
-        raise DataError(f"{path} is no UTF-8 text: byte {at} is 0x00; give a text file, saved as UTF-8")
+        raise DataError(f"{path} is not UTF-8 text: byte {at} is 0x00; give a text file, saved as UTF-8")
     first = re.search(rb"\S", content)
     if first is None:
         raise DataError(f"{path} is blank; give a file with text in it")
     aim = round((1 - HELD_OUT) * len(content))
-    for border in BORDERS:
-        borders = (match.end() for match in border.finditer(content, first.end()))
-        nearest = min((at for at in borders if at < len(content)), key=lambda at: abs(at - aim), default=None)
+    for border, part in BORDERS:
+        nearest = _nearest_border(border, content, first.end(), aim) if content.find(part) >= 0 else None
         if nearest is not None:
             train, held_out = (
                 TextPart(content, 0, nearest, str(path)),
@@ -142,6 +148,28 @@ def text_file(path: Path) -> TextSource:
             )
             return TextSource(path.name, train, held_out, where=str(path))
     raise DataError(f"{path} is a single line, of which no document can be held out; break it into lines")
+
+
+def _nearest_border(border: re.Pattern[bytes], content: bytes | mmap.mmap, low: int, aim: int) -> int | None:
+    """Where the match nearest to `aim` ends, the earlier one of two; none before `low` or at the end of the text.
+
+    Starts near `aim`, so that a long text of many borders is not searched as a whole.
+    """
+    window = WINDOW
+    while True:
+        begin = max(low, aim - window)
+        before = after = None
+        for match in border.finditer(content, begin):
+            at = match.end()
+            if at >= len(content):
+                break
+            if at > aim:
+                after = at
+                break
+            before = at
+        if before is not None or begin == low:
+            return min((at for at in (before, after) if at is not None), key=lambda at: abs(at - aim), default=None)
+        window *= 64  # few rounds: each that finds nothing before `aim` may have searched all that follows
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -162,7 +190,5 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def _download(into: Path) -> None:
-    from torchvision.datasets.utils import download_url
-
     for name, (_, md5) in WIKITEXT_FILES.items():
-        download_url(f"{WIKITEXT_URL}/{name}", str(into), filename=name, md5=md5)
+        fetch(f"{WIKITEXT_URL}/{name}", into, name=name, md5=md5)

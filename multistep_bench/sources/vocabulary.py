@@ -27,7 +27,7 @@ class Vocabulary(Protocol):
 
 
 class Characters:
-    """The most frequent characters of a text, equally frequent ones by code point; the last token is any other one."""
+    """The most frequent characters of a text (ties by code point); the last token stands for every other character."""
 
     def __init__(self, pieces: Iterable[str], limit: int) -> None:
         counts = np.zeros(CODE_POINTS, np.int64)
@@ -51,13 +51,13 @@ class Characters:
 class Trained:
     """A vocabulary of the tokenizers library, trained on a text.
 
-    words: what white space separates, the most frequent ones, and `UNKNOWN` for any other.
+    words: the most frequent words, separated by white space, and `UNKNOWN` for all others.
     bpe:   byte pairs (Sennrich et al. 2016) over the 256 bytes, within words.
     """
 
     def __init__(self, kind: str, pieces: Iterable[str], limit: int) -> None:
         self._tokenizer = {"words": _words, "bpe": _byte_pairs}[kind](_tokenizers(kind), pieces, limit)
-        self.size = max(self._tokenizer.get_vocab().values()) + 1  # a text that says UNKNOWN itself leaves a gap
+        self.size = max(self._tokenizer.get_vocab().values()) + 1  # a text that contains UNKNOWN leaves a gap
 
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)

@@ -13,6 +13,7 @@ import torch
 
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.folder import RecordWriter, checkpoint_path
 from multistep_bench.runs.machine import hardware
@@ -24,6 +25,7 @@ from multistep_bench.training.stacked import StackedTrainer
 from multistep_bench.training.trainer import SingleTrainer, Trainer
 
 Group = tuple[Cell, ...]
+REASON_LENGTH = 300  # of an error, before what does not show in it is written out
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,13 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
     except (Exception, SystemExit) as error:  # the model is the user's and may fail in any way
         if os.environ.get("MULTISTEP_BENCH_DEBUG"):
             traceback.print_exc()
-        reason = printable(f"{type(error).__name__}: {error}")
+        reason = printable(" ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH], ONE_LINE)
         for cell, samples in going.items():
             outcome = Outcome(status="failed", reason=reason, samples=samples, seconds=0.0)
             with contextlib.suppress(OSError):  # a full disk: the record stays unfinished, the reason is shown
                 writer = writers.get(cell) or RecordWriter(job.folder, cell, _header(job, None, cell))
                 writer.write(outcome)
             yield Message(cell, outcome, items[cell])
-
-
-def printable(text: str) -> str:
-    """One line of bounded length in which every character shows, whatever an error says."""
-    line = " ".join(text.split())[:500]
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _trainer(job: Job, cells: Group) -> Trainer:

@@ -25,7 +25,8 @@ from multistep_bench.training.device import find_device
 from multistep_bench.training.group import Group, Job, Message
 from multistep_bench.training.plan import default_folder, plan, task_of
 from multistep_bench.training.randomness import own_randomness
-from multistep_bench.training.stacked import StackedTrainer, cells_that_fit, why_not_stackable
+from multistep_bench.training.stackable import why_not_stackable
+from multistep_bench.training.stacked import StackedTrainer, cells_that_fit
 from multistep_bench.training.workers import train_here, train_in_processes
 
 CHECKPOINT_SECONDS = 30.0

@@ -43,7 +43,9 @@ class StackedAdamW:
         gradients = [tensor.grad if tensor.grad is not None else torch.zeros_like(tensor) for tensor in self.parameters]
         first, second = self.betas
         self.steps += 1
-        torch._foreach_mul_(self.decayed, [_along(1 - rates * self.weight_decay, tensor) for tensor in self.decayed])
+        if self.decayed:  # torch's functions take no empty list
+            kept = [_along(1 - rates * self.weight_decay, tensor) for tensor in self.decayed]
+            torch._foreach_mul_(self.decayed, kept)
         torch._foreach_lerp_(self.means, gradients, 1 - first)
         torch._foreach_mul_(self.squares, second)
         torch._foreach_addcmul_(self.squares, gradients, gradients, 1 - second)

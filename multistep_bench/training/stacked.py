@@ -9,7 +9,6 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from multistep_bench.batch import IGNORED, Batch, Inputs
 from multistep_bench.models.build import own_inputs
-from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.data import EvaluationBatches, training_batches
 from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
 from multistep_bench.training.trainer import (
@@ -119,28 +118,6 @@ def stack(batches: list[Batch]) -> Batch:
 def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Mean cross-entropy of each cell, [G], of logits [G, B, ..., K] and targets [G, B, ...]."""
     return vmap(partial(training_loss, label_smoothing=label_smoothing))(logits, targets)
-
-
-def why_not_stackable(spec: RunSpec, model: nn.Module, inputs: Inputs) -> str | None:
-    """Why a model cannot be trained stacked, or None if it can; `inputs` are a small batch it takes."""
-    if spec.model.recipe.gradient_rescaling is not None:
-        return "its gradients are rescaled"
-    if getattr(model, "uses_steps", False):
-        return "it is shown the intermediate variables"
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
-    if any(norm.track_running_stats for norm in norms):
-        return "it keeps running statistics of its batches"
-    parameters, buffers = stack_module_state([model, model])
-    both = stack([Batch(inputs, torch.zeros(1), {})] * 2).inputs
-
-    def forward(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
-        return functional_call(model, (parameters, buffers), (inputs,))
-
-    try:
-        vmap(forward, randomness="different")(parameters, buffers, both).sum().backward()
-    except Exception as error:  # control flow that depends on data, an operation without a batching rule, ...
-        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return None
 
 
 def cells_that_fit(trainer: StackedTrainer) -> int:

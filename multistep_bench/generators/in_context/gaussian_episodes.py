@@ -32,12 +32,12 @@ class GaussianParameters(Strict):
     seed: draws the pool.
     """
 
-    dimension: int = Field(default=63, ge=1)
-    noise: float = Field(default=0.1, gt=0)
-    pairs: int = Field(default=8, ge=2)
-    copies: int = Field(default=1, ge=1)
-    labels: int | None = Field(default=None, ge=2)
-    pool: int = Field(default=0, ge=0)
+    dimension: int = Field(default=63, ge=1, le=4096)
+    noise: float = Field(default=0.1, gt=0, le=1e3)
+    pairs: int = Field(default=8, ge=2, le=1024)
+    copies: int = Field(default=1, ge=1, le=1024)
+    labels: int | None = Field(default=None, ge=2, le=10**5)
+    pool: int = Field(default=0, ge=0, le=10**6)
     seed: int = 0
 
     @property

@@ -37,14 +37,14 @@ class ImageEpisodeParameters(Strict):
     """
 
     source: str = "characters"
-    pixels: int = Field(default=28, ge=4)
-    shots: int = Field(default=4, ge=1)
-    ways: int = Field(default=2, ge=2)
-    labels: int = Field(default=0, ge=0)
+    pixels: int = Field(default=28, ge=4, le=256)
+    shots: int = Field(default=4, ge=1, le=256)
+    ways: int = Field(default=2, ge=2, le=256)
+    labels: int = Field(default=0, ge=0, le=10**5)
     symmetries: bool = True
     fixed_labels: bool = False
     bursty: float = Field(default=1.0, ge=0, le=1)
-    zipf: float = Field(default=0.0, ge=0)
+    zipf: float = Field(default=0.0, ge=0, le=100)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ class ImageEpisodes(EpisodeTask):
             self.num_labels = len(self.characters["train"].weights) * self.symmetries
             self.frequencies = zipf_classes(self.num_labels, p.zipf)
             rng = seeds.generator(seeds.derive("pool", "image_episodes", p.seed))
-            self.class_of_label = torch.randperm(self.num_labels, generator=rng)
+            self.class_of_label = torch.randperm(self.num_labels, generator=rng, dtype=torch.int64)
         self._check()
 
     def _open(self) -> dict[Split, Pool]:

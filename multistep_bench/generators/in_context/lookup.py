@@ -22,9 +22,9 @@ class LookupParameters(Strict):
     hops: the longest chain; evaluation asks for chains of this length, training for 1 to `hops` hops.
     """
 
-    pairs: int = Field(default=5, ge=3)
-    symbols: int = Field(default=16, ge=3)
-    hops: int = Field(default=2, ge=2)
+    pairs: int = Field(default=5, ge=3, le=1024)
+    symbols: int = Field(default=16, ge=3, le=10**5)
+    hops: int = Field(default=2, ge=2, le=64)
 
     @model_validator(mode="after")
     def _answerable(self) -> "LookupParameters":
@@ -84,7 +84,7 @@ class Lookup(TaskGenerator):
 
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         deepest = self.parameters.hops
-        deepest_only = torch.full((n,), deepest, device=rng.device)
+        deepest_only = torch.full((n,), deepest, dtype=torch.int64, device=rng.device)
         hops = deepest_only if split == "eval" else 1 + integers(deepest, n, rng=rng)
         return self._chains(hops, split, rng)
 
@@ -92,7 +92,7 @@ class Lookup(TaskGenerator):
         """Chains of each shorter length, "hop 1" and so on, of n / 2 items each."""
         few = -(-n // 2)
         return {
-            f"hop {hops}": self._chains(torch.full((few,), hops, device=rng.device), "eval", rng)
+            f"hop {hops}": self._chains(torch.full((few,), hops, dtype=torch.int64, device=rng.device), "eval", rng)
             for hops in range(1, self.parameters.hops)
         }
 

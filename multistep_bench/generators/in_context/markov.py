@@ -21,8 +21,8 @@ SIMULATED = 2**17  # sequences that the shortcut is measured on
 class MarkovParameters(Strict):
     """states: number k of states. tokens: length T of a sequence."""
 
-    states: int = Field(default=3, ge=2)
-    tokens: int = Field(default=100, ge=2)
+    states: int = Field(default=3, ge=2, le=256)
+    tokens: int = Field(default=100, ge=2, le=4096)
 
 
 @register_generator("markov")
@@ -92,7 +92,7 @@ class Markov(TaskGenerator):
         )  # exponential, so that the shares of a row are Dirichlet(1, …, 1)
         below = (rows.cumsum(2) / rows.sum(2, keepdim=True))[:, :, :-1]  # n, k, k − 1
         moves = uniform(length, n, 1, rng=rng)
-        every = torch.arange(n, device=rng.device)
+        every = torch.arange(n, dtype=torch.int64, device=rng.device)
         states = [(moves[0, :, 0] * k).long()]
         for move in moves[1:]:
             states.append((move >= below[every, states[-1]]).sum(1))
@@ -135,7 +135,7 @@ def unigram_agreement(states: int, tokens: int) -> float:
     Of equally frequent states the first is named; by symmetry any other choice is right as often.
     """
     rng = seeds.generator(seeds.derive("markov", states, tokens))
-    every = torch.arange(SIMULATED)
+    every = torch.arange(SIMULATED, dtype=torch.int64)
     urns = torch.ones(SIMULATED, states, states, dtype=torch.int64)  # n_ij + 1
     visits = torch.zeros(SIMULATED, states, dtype=torch.int64)
     state = integers(states, SIMULATED, rng=rng)

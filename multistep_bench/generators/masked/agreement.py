@@ -34,7 +34,7 @@ class AgreementParameters(Strict):
     nouns: int = Field(default=8, ge=2, le=64)
     classes: int = Field(default=8, ge=2, le=64)
     members: int = Field(default=4, ge=1, le=64)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 @register_generator("agreement")
@@ -63,8 +63,9 @@ class Agreement(TaskGenerator):
         words = p.classes * p.members
         rng = seeds.generator(seeds.derive("pool", "agreement", p.seed))
         self.vocabulary = p.nouns + 2 * words  # without [MASK]
-        self.noun_ids = p.nouns + torch.randperm(words, generator=rng).view(p.classes, p.members)
-        self.verb_ids = p.nouns + words + torch.randperm(words, generator=rng).view(p.classes, p.members)
+        nouns, verbs = (torch.randperm(words, generator=rng, dtype=torch.int64) for _ in range(2))
+        self.noun_ids = p.nouns + nouns.view(p.classes, p.members)
+        self.verb_ids = p.nouns + words + verbs.view(p.classes, p.members)
         self.probabilities = torch.full((p.nouns + 2,), SELECTED, dtype=torch.float64)
         self.probabilities[-1] = SELECTED_VERB
 
@@ -72,9 +73,9 @@ class Agreement(TaskGenerator):
     def kinds(self) -> torch.Tensor:
         """The kind of each token, [V] int64: N pointers, K classes of nouns, K classes of verbs."""
         n, k = self.parameters.nouns, self.parameters.classes
-        kinds = torch.arange(self.vocabulary)
-        kinds[self.noun_ids] = n + torch.arange(k).unsqueeze(1)
-        kinds[self.verb_ids] = n + k + torch.arange(k).unsqueeze(1)
+        kinds = torch.arange(self.vocabulary, dtype=torch.int64)
+        kinds[self.noun_ids] = n + torch.arange(k, dtype=torch.int64).unsqueeze(1)
+        kinds[self.verb_ids] = n + k + torch.arange(k, dtype=torch.int64).unsqueeze(1)
         return kinds
 
     @property

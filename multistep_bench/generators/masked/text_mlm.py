@@ -109,7 +109,7 @@ class TextMLM(TaskGenerator):
     def draw(self, n: int, split: Split, rng: torch.Generator) -> Batch:
         text = self.tokens(split, rng.device)
         start = integers(len(text), n, 1, rng=rng)
-        place = start + torch.arange(self.parameters.length, device=rng.device)
+        place = start + torch.arange(self.parameters.length, dtype=torch.int64, device=rng.device)
         windows = text[place % len(text)].long()  # B, T
         selected = select(n, self.probabilities, rng)
         inputs = corrupt(windows, selected, self.vocabulary.size, rng)

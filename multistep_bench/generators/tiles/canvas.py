@@ -56,8 +56,8 @@ class Grid:
         channels = max(tile.pool.channels for tile in tiles)
         t, count = self.tile, self.rows * self.columns
         pixels = torch.zeros(batch * count, channels, t * t, dtype=torch.uint8, device=device)
-        tint = torch.zeros(batch * count, 3, device=device)
-        first = torch.arange(batch, device=device) * count
+        tint = torch.zeros(batch * count, 3, dtype=torch.float32, device=device)
+        first = torch.arange(batch, dtype=torch.int64, device=device) * count
         for tile, place in zip(tiles, places, strict=True):
             images = tile.pool.on(device).images.index_select(0, tile.rows)
             pixels.index_copy_(0, first + place, images.view(batch, -1, t * t).expand(-1, channels, -1))
@@ -73,4 +73,4 @@ class Grid:
 def noisy_tint(palette: Colours, colours: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """The colours [...] of a palette plus normal noise of standard deviation `COLOUR_NOISE`, [..., 3] float64."""
     noise = torch.randn(*colours.shape, 3, generator=rng, device=rng.device, dtype=torch.float64)
-    return torch.tensor(palette, device=rng.device)[colours] + COLOUR_NOISE * noise
+    return torch.tensor(palette, dtype=torch.float32, device=rng.device)[colours] + COLOUR_NOISE * noise

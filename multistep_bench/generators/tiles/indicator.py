@@ -59,7 +59,7 @@ class Indicator(FourTiles):
         digits = indicators.draw(indicator_labels(self.parameters.indicator_groups, same, rng), rng)
         labels = integers(self.num_classes, len(same), 2, rng=rng)  # B, (A, B)
         garments = targets.draw(labels, rng)
-        colours = torch.full((len(same), 4), -1, device=rng.device)
+        colours = torch.full((len(same), 4), -1, dtype=torch.int64, device=rng.device)
         if self.parameters.coloured:
             colours[:, [0, 3]] = integers(2, len(same), 2, rng=rng)
         tint = noisy_tint((*RED_BLUE, *WHITE), colours[:, [0, 3]], rng)  # colour -1 is the last, white

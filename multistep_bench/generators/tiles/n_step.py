@@ -114,7 +114,7 @@ class NStep(TileTask):
             steps |= tile.steps(region)
             if i < leaves:
                 steps[f"{region}_colour"] = colours[:, i]
-        places = torch.arange(2 * leaves, device=rng.device).expand(n, -1).unbind(1)
+        places = torch.arange(2 * leaves, dtype=torch.int64, device=rng.device).expand(n, -1).unbind(1)
         return self.batch(self.grid.paint(tiles, places), answer, steps, rng)
 
     def _walk(self, same: torch.Tensor) -> dict[str, torch.Tensor]:

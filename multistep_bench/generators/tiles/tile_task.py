@@ -36,7 +36,7 @@ class TileParameters(Strict):
     """
 
     label_noise: float = Field(default=0.0, ge=0, lt=1)
-    tile: int = Field(default=28, ge=4)
+    tile: int = Field(default=28, ge=4, le=512)
 
 
 class TileTask(TaskGenerator):

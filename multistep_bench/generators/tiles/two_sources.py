@@ -68,10 +68,10 @@ class TwoSources(FourTiles):
         labels = integers(self.num_classes, len(same), 2, rng=rng)  # B, (A, B)
         a_rows = a_targets.draw(labels[:, 0], rng)
         b_rows = b_targets.draw(labels[:, 1], rng)
-        colours = torch.full((len(same), 4), -1, device=rng.device)
+        colours = torch.full((len(same), 4), -1, dtype=torch.int64, device=rng.device)
         colours[:, 1:3] = integers(2, len(same), 2, rng=rng)
         tint = noisy_tint(RED_BLUE, colours[:, 1:3], rng)
-        untinted = torch.ones(len(same), 3, device=rng.device)
+        untinted = torch.ones(len(same), 3, dtype=torch.float32, device=rng.device)
         return Scene(
             tiles=(
                 Tile(indicators, photographs[:, 0], untinted),

@@ -115,7 +115,7 @@ class FourTiles(TwoStep):
 
     def arrange(self, n: int, rng: torch.Generator) -> torch.Tensor:
         """The place of each role, 0–3 row by row, [n, 4]."""
-        fixed = torch.arange(4, device=rng.device).expand(n, 4)
+        fixed = torch.arange(4, dtype=torch.int64, device=rng.device).expand(n, 4)
         if self.parameters.arrangement == "any":
             return shuffled(n, 4, rng)
         if self.parameters.arrangement == "rows":
