@@ -118,13 +118,17 @@ def test_a_pull_request_may_add_one_sound_entry(
 
 
 @pytest.mark.parametrize("content", [b"", b"A\0leaderboard/x", b"A\0"])
-def test_a_list_of_changes_that_says_nothing_is_no_success(content: bytes) -> None:
+def test_a_list_of_changes_that_says_nothing_is_no_success(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "changes").write_bytes(content)
     with pytest.raises(BenchError, match=r"cut off|empty"):
-        read_changes(content)
+        read_changes(tmp_path / "changes")
+    with pytest.raises(BenchError, match="cannot be read"):
+        read_changes(tmp_path / "nowhere")
 
 
 def test_a_path_of_any_bytes_is_named(made: Path, tmp_path: Path) -> None:
-    (change,) = read_changes(b"A\0leaderboard/entries/\xff\0")
+    (tmp_path / "changes").write_bytes(b"A\0leaderboard/entries/\xff\0")
+    (change,) = read_changes(tmp_path / "changes")
     proposal = examine([change], tmp_path, made)
     assert isinstance(proposal, Proposal)
     assert proposal.problems[0].startswith("leaderboard/entries/\\udcff is outside")

@@ -8,9 +8,9 @@ from multistep_bench.leaderboard.entry import Reproduction
 from multistep_bench.leaderboard.proposal import Proposal
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
 from multistep_bench.leaderboard.site.build import Built
-from multistep_bench.leaderboard.strict_json import shown
 from multistep_bench.leaderboard.submission import Submission
 from multistep_bench.leaderboard.verify import Verdict
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.console import print_score
 from multistep_bench.reporting.labels import counted, number, short_count
 
@@ -97,4 +97,4 @@ def print_board(console: Console, built: Built) -> None:
 
 def _say(console: Console, text: str, style: str = "") -> None:
     """A line as it is: names and problems come from entries, and escape codes in them must not work."""
-    console.print(Text(shown(text), style=style), soft_wrap=True)
+    console.print(Text(printable(text, ONE_LINE), style=style), soft_wrap=True)

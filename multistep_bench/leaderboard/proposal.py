@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE
-from multistep_bench.leaderboard.strict_json import shown
 from multistep_bench.leaderboard.verify import Verdict, verify
+from multistep_bench.printable import ONE_LINE, printable
 
 ENTRIES = PurePosixPath("leaderboard/entries")
 ADDED, DELETED = "A", "D"
@@ -45,9 +46,17 @@ class Proposal:
     def sound(self) -> bool:
         return not self.problems and all(verdict.sound for verdict in self.verdicts)
 
+    def to_dict(self) -> dict[str, Any]:
+        entries = [verdict.to_dict() for verdict in self.verdicts]
+        return {"sound": self.sound, "problems": list(self.problems), "entries": entries}
 
-def read_changes(content: bytes) -> list[Change]:
-    """The output of `git diff --name-status -z --no-renames`; raises `BenchError` for anything else, or for none."""
+
+def read_changes(listing: Path) -> list[Change]:
+    """A file with the output of `git diff --name-status -z --no-renames`; raises `BenchError` for anything else."""
+    try:
+        content = listing.read_bytes()
+    except OSError as error:
+        raise BenchError(f"--changes {listing} cannot be read: {error.strerror}; give git's list of changes") from None
     fields = content.split(b"\0")
     if fields.pop() or len(fields) % 2:
         raise BenchError("the list of changes is cut off; make it with `git diff --name-status -z --no-renames`")
@@ -65,7 +74,7 @@ def examine(changes: Sequence[Change], proposed: Path, board: Path, *, maintaine
     proposed:   the checkout of the pull request. board: the base's folder of the board.
     maintained: a maintainer has looked at what changes, so that it may be anything; entries are verified all the same.
     """
-    problems = () if maintained else tuple(map(shown, _change_problems(changes, board)))
+    problems = () if maintained else tuple(printable(each, ONE_LINE) for each in _change_problems(changes, board))
     names = sorted({change.entry for change in changes if change.entry is not None})
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "board"
