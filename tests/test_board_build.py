@@ -17,6 +17,7 @@ from entries import TASK
 from typer.testing import CliRunner
 
 from multistep_bench.cli import app
+from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard import reading
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.site import build as site
@@ -90,6 +91,12 @@ def test_a_site_that_is_a_link_is_not_followed(board: Path, tmp_path: Path) -> N
     (board / "site" / "entries").symlink_to(outside / "entries")
     build(board)
     assert (outside / "entries" / "mine.html").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_pages_is_named(board: Path) -> None:
+    (board / "site").touch()
+    with pytest.raises(BenchError, match=r"site cannot be written \(File exists\); move away"):
+        build(board)
 
 
 def test_an_entry_of_120_mib_is_named_and_not_read(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,10 @@ def test_wrong_use_is_one_sentence(tmp_path: Path, board: Path) -> None:
         submit([run], "vit", URL, board=board)
     with pytest.raises(BenchError, match=r"there is no folder .*; run this in a checkout"):
         submit([run], "mine", URL, board=tmp_path / "elsewhere")
+    (board / "entries").touch()
+    with pytest.raises(BenchError, match=r"entries cannot hold entries \(File exists\); move it away"):
+        submit([run], "mine", URL, board=board)
+    (board / "entries").unlink()
     submit([run], "mine", URL, board=board)
     with pytest.raises(BenchError, match=r"there is an entry 'mine'; choose another --name, or remove"):
         submit([run], "mine", URL, board=board)

@@ -100,3 +100,24 @@ def build(board: BoardOption = BOARD, as_json: JsonOption = False) -> None:
 
         print_board(Terminal(), built)
     raise typer.Exit(FALSE if built.refused else 0)
+
+
+@board_app.command("check-pull")
+def check_pull(
+    changes: Annotated[Path, typer.Option(help="Output of `git diff --name-status -z --no-renames BASE...HEAD`.")],
+    proposed: Annotated[Path, typer.Option(help="A checkout of the pull request; nothing in it is run.")],
+    board: BoardOption = BOARD,
+    maintained: Annotated[bool, typer.Option("--maintained", help="A maintainer allows whatever it changes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the entry that a pull request proposes, and that it changes nothing else; exit code 1 if not so."""
+    from multistep_bench.leaderboard.proposal import examine, read_changes
+
+    proposal = examine(read_changes(changes), proposed, board, maintained=maintained)
+    if as_json:
+        print_json(proposal.to_dict())
+    else:
+        from multistep_bench.leaderboard.console import print_proposal
+
+        print_proposal(Terminal(), proposal)
+    raise typer.Exit(0 if proposal.sound else FALSE)

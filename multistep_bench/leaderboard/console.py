@@ -5,11 +5,12 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from multistep_bench.leaderboard.entry import Reproduction
+from multistep_bench.leaderboard.proposal import Proposal
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
 from multistep_bench.leaderboard.site.build import Built
-from multistep_bench.leaderboard.strict_json import shown
 from multistep_bench.leaderboard.submission import Submission
 from multistep_bench.leaderboard.verify import Verdict
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.console import print_score
 from multistep_bench.reporting.labels import counted, number, short_count
 
@@ -53,6 +54,14 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
         _say(console, f"{verdict.name} {kind}: {counted(len(verdict.problems), 'problem')}", style="bold red")
 
 
+def print_proposal(console: Console, proposal: Proposal) -> None:
+    """What a pull request may not change, and every problem of its entries."""
+    for problem in proposal.problems:
+        _say(console, problem, style="red")
+    for verdict in proposal.verdicts:
+        print_verdict(console, verdict)
+
+
 def print_reproduction(console: Console, note: Reproduction) -> None:
     """How each cell that was trained again compares."""
     for cell in note.cells:
@@ -88,4 +97,4 @@ def print_board(console: Console, built: Built) -> None:
 
 def _say(console: Console, text: str, style: str = "") -> None:
     """A line as it is: names and problems come from entries, and escape codes in them must not work."""
-    console.print(Text(shown(text), style=style), soft_wrap=True)
+    console.print(Text(printable(text, ONE_LINE), style=style), soft_wrap=True)

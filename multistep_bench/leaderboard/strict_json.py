@@ -36,11 +36,6 @@ def shows(text: str) -> bool:
     return text.replace("\n", " ").isprintable()
 
 
-def shown(text: str) -> str:
-    """The text with every character that does not show written as an escape, also those of a name that is no text."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def _short(error: BaseException) -> str:
     return f"is not JSON as the harness writes it ({type(error).__name__}: {str(error)[:100]})"
 

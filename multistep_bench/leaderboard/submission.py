@@ -102,7 +102,10 @@ def _write_entry_file(runs: Sequence[Run], draft: Path, name: str, url: str, tra
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, of the same name beside the one that it becomes once it is whole; an error leaves no trace."""
-    folder.parent.mkdir(exist_ok=True)
+    try:
+        folder.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{folder.parent} cannot hold entries ({error.strerror}); move it away") from None
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder.parent) as temporary:
         draft = Path(temporary) / folder.name
         draft.mkdir()

@@ -18,7 +18,8 @@ from multistep_bench.leaderboard.entry import Entry, Tier, entry_folders
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.references import NO_REFERENCES, references
 from multistep_bench.leaderboard.reproductions import agrees
-from multistep_bench.leaderboard.strict_json import Unreadable, shown
+from multistep_bench.leaderboard.strict_json import Unreadable
+from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.scoring.score import Score, score
 
 PROBLEMS_SHOWN = 200
@@ -99,7 +100,8 @@ def verify(
 
 def unreadable(folder: Path, *problems: str) -> Verdict:
     """Of a folder that is no entry, or none that can be read; its name and path may be no text."""
-    return Verdict(shown(folder.name), tuple(map(shown, problems[:PROBLEMS_SHOWN])), readable=False)
+    shown = tuple(printable(problem, ONE_LINE) for problem in problems[:PROBLEMS_SHOWN])
+    return Verdict(printable(folder.name, ONE_LINE), shown, readable=False)
 
 
 def verify_entry(entry: Entry, name: str) -> Verdict:

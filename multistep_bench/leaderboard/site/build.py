@@ -84,7 +84,13 @@ def build(board: Path) -> Built:
     note = None if references() else f"The reference baselines are not shown, {NO_REFERENCES}."
     built = Built(board / SITE_FOLDER / "index.html", ranked, refused, apart, note)
     replace_table(board / README, ranked, note)
-    _write_pages(built, pages)
+    try:
+        _write_pages(built, pages)
+    except OSError as error:
+        place = error.filename or built.index.parent
+        raise BenchError(
+            f"{place} cannot be written ({error.strerror}); move away what is in the place of pages"
+        ) from None
     return built
 
 
