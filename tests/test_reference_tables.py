@@ -97,7 +97,7 @@ def test_the_table_of_a_task_has_a_row_a_run(results: Results) -> None:
     assert 0 < float(table[4][8]) < 0.05
     assert table[5][7:] == ["+0.00 [-0.02, +0.02]", "1"]
     assert lines[-1].startswith(
-        "`vit_sigmoid` with protocol.seeds=4: 8/8 = 1.00, S 0.80 [0.80, 0.80], final accuracy 0.95"
+        "`vit_sigmoid` with protocol.seeds=4: 8/8 = 1.00, S 0.80 [0.79, 0.81], final accuracy 0.95"
     )
 
 

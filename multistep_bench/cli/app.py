@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multistep_bench.errors import BenchError
-from multistep_bench.reporting.terminal import Terminal, print_json, reserve_stdout
+from multistep_bench.reporting.terminal import Terminal, print_json, release_stdout, reserve_stdout
 from multistep_bench.trusted_code import trust
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ app = typer.Typer(
 TaskOption = Annotated[str, typer.Option("--task", help="A task's id, or the path of a card.")]
 
 
-def _reserve_stdout(as_json: bool) -> bool:
-    """Before a command does anything, so that no print of a model or library gets into its JSON."""
+def _reserve_stdout(context: typer.Context, as_json: bool) -> bool:
+    """From before a command does anything to its end, so that no print of a model or library gets into its JSON."""
     if as_json:
         reserve_stdout()
+        context.call_on_close(release_stdout)
     return as_json
 
 
