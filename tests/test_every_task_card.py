@@ -6,7 +6,7 @@ import pytest
 import torch
 from image_data import image_task, sample, stream
 
-from multistep_bench import registry
+from multistep_bench import registry, trusted_code
 from multistep_bench.batch import IGNORED
 from multistep_bench.cards import card_folder, list_tasks, load_task
 from multistep_bench.generators import BUILTIN, RIGHT_BY_CLASS
@@ -125,6 +125,8 @@ def test_the_readmes_example_is_a_task(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "my_task.py").write_text(code)
     (tmp_path / "pointer-v1.toml").write_text(card)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trusted_code, "_trusted", set())
+    trusted_code.trust("my_task:Pointer")
     task = make_task(tmp_path / "pointer-v1.toml")
     batch = sample(task, 10_000)
     assert isinstance(batch.inputs, torch.Tensor)

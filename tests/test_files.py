@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from multistep_bench import registry
 from multistep_bench.errors import DataError, DataMissing
+from multistep_bench.sources import files
 from multistep_bench.sources.check import check_data
 from multistep_bench.sources.files import copies, fetch, find_folder, first_whole, read_bytes
 from multistep_bench.sources.mnist import read_idx
@@ -144,3 +146,14 @@ def test_every_source_asks_https_addresses_alone(
             registry.sources.get(name)(tmp_path)
     assert len(asked) == 4 + 4 + 1 + 1 + 2 + 2  # files of each
     assert all(url.startswith("https://") for url in asked)
+
+
+def test_without_a_home_the_cache_is_among_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("MULTISTEP_BENCH_DATA", raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert files.data_roots(None) == [Path(tempfile.gettempdir()) / "multistep-bench"]

@@ -1,5 +1,7 @@
 """A run folder holds one run, is used by one process at a time, and never shows a half-written record."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +79,65 @@ def test_a_second_process_is_refused_until_the_first_is_dead(spec: RunSpec, tmp_
     holder.wait()
     with RunFolder(tmp_path / "run", spec):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="replaces the lock of Unix")
+@pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", None])
+def test_a_file_system_without_locks_is_found_out_and_a_file_stands_in(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None
+) -> None:
+    """Locks that fail, and locks that do nothing."""
+    import fcntl
+
+    def flock(*arguments: object) -> None:
+        if code is not None:
+            raise OSError(getattr(errno, code), "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    warned = pytest.warns(UserWarning, match=r"lock.soft marks the folder as in use|falling back to SoftFileLock")
+    with warned, RunFolder(tmp_path / "run", spec), pytest.raises(RunError, match="is in use by"):
+        RunFolder(tmp_path / "run", spec).__enter__()
+    with warned, RunFolder(tmp_path / "run", spec):
+        pass
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(spec: RunSpec, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "precious").write_text("text")
+    (tmp_path / "run" / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match="lock is a link, not a lock; remove it"):
+        RunFolder(tmp_path / "run", spec).__enter__()
+    assert (tmp_path / "precious").read_text() == "text"
+
+
+def test_a_partial_record_that_is_a_link_is_replaced_and_not_followed(spec: RunSpec, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "cells").mkdir(parents=True)
+    with RunFolder(folder, spec):
+        pass
+    (tmp_path / "precious").write_text("text")
+    partial_path(folder, Cell(0, 0)).symlink_to(tmp_path / "precious")
+    launch(spec, folder, workers=1)
+    assert (tmp_path / "precious").read_text() == "text"
+
+
+@pytest.mark.parametrize("leftover", ["lock", "cells/", ".writing-spec.json-123456", "checkpoints/"])
+def test_what_a_run_killed_at_its_start_leaves_is_no_foreign_content(
+    spec: RunSpec, tmp_path: Path, leftover: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / leftover
+    path.mkdir() if leftover.endswith("/") else path.touch()
+    assert len(launch(spec, tmp_path / "run", workers=1).records) == 2
+
+
+def test_files_have_the_permissions_that_the_umask_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
 def test_what_is_read_is_what_was_written(spec: RunSpec, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from multistep_bench.errors import RunError
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.runs.store import Run
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.training.device import find_device
 from multistep_bench.training.launch import NullObserver, launch, run
 from multistep_bench.training.plan import plan
@@ -87,15 +89,44 @@ def test_a_diverging_cell_is_recorded_and_the_others_go_on(tmp_path: Path) -> No
 
 def test_a_failing_cell_is_recorded_tried_again_and_the_others_are_kept(tmp_path: Path) -> None:
     changes = {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}
-    done = run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=2)
+    raising = {"changes": changes, "workers": 2, "on_failure": "keep"}
+    done = run(TASK, "user_models:raises", "smoke", tmp_path / "run", **raising)
     outcomes = {record.cell.rate_index: record for record in done.records}
     assert outcomes[0].status == "completed"
     assert (outcomes[1].status, outcomes[1].reason) == ("failed", "ArithmeticError: the weights went too far")
 
     notes = Notes()
-    again = run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=2, observer=notes)
+    again = run(TASK, "user_models:raises", "smoke", tmp_path / "run", observer=notes, **raising)
     assert set(notes.finished) == {Cell(0, 0)}
     assert [record.attempts for record in again.records] == [1, 2]
+
+
+def test_a_run_with_failed_cells_raises_unless_it_is_to_be_kept(tmp_path: Path) -> None:
+    changes = {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}
+    with pytest.raises(RunError, match=r"1 of 2 cells did not finish \(ArithmeticError: the weights went too far\)"):
+        run(TASK, "user_models:raises", "smoke", tmp_path / "run", changes=changes, workers=1)
+    assert len(read_run(tmp_path / "run").records) == 2
+    with pytest.raises(RunError, match="on_failure='ignore' is neither 'raise' nor 'keep'"):
+        run(TASK, LINEAR, "smoke", tmp_path / "other", on_failure="ignore")  # type: ignore[arg-type]
+
+
+NO_GUARD = """
+import multistep_bench as mb
+run = mb.run(model="user_models:linear", protocol="smoke", out="run", workers=2)
+print("scored", mb.score([run.path]))
+"""
+
+
+@pytest.mark.parametrize("by", ["file", "standard input"])
+def test_a_script_without_a_main_guard_is_told_so_and_scores_nothing(tmp_path: Path, by: str) -> None:
+    (tmp_path / "script.py").write_text(NO_GUARD, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "script.py" if by == "file" else "-"]
+    given = None if by == "file" else NO_GUARD
+    done = subprocess.run(command, cwd=tmp_path, env=environment, input=given, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "scored" not in done.stdout
+    assert "put the call under `if __name__ == '__main__':` in a file, or give workers=1" in done.stderr
 
 
 class KillsWorkers(Notes):

@@ -69,6 +69,7 @@ def run(
             stack=stack,
             checkpoint_seconds=checkpoint_every,
             observer=observer,
+            on_failure="keep",
         )
     except KeyboardInterrupt:
         console.print("interrupted; finished cells are kept, and the same command resumes")

@@ -1,5 +1,6 @@
 """The run folder while it is written: one specification, one file a cell, one process at a time, packed at the end."""
 
+import errno
 import os
 import socket
 import warnings
@@ -32,6 +33,7 @@ from multistep_bench.runs.store import (
 CHECKPOINTS_FOLDER = "checkpoints"
 LOCK_FILE = "lock"
 OWNER_FILE = "lock.owner"
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP}  # what file systems without locks answer
 
 
 class RunFolder:
@@ -139,6 +141,10 @@ def take_lock(folder: Path) -> BaseFileLock:
     except Timeout:
         raise RunError(f"{folder} is in use by {_owner(folder)}; wait for it or give another --out") from None
     except NotImplementedError:
+        lock = _soft_lock(folder)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
         lock = _soft_lock(folder)
     (folder / OWNER_FILE).write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
     return lock

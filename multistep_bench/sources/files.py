@@ -26,8 +26,16 @@ T = TypeVar("T")
 def data_roots(data_root: Path | None) -> list[Path]:
     """The folders searched for data, in order: `data_root`, $MULTISTEP_BENCH_DATA, the user's cache."""
     named = [data_root, os.environ.get("MULTISTEP_BENCH_DATA")]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multistep-bench"
-    return list(dict.fromkeys([*(Path(root).expanduser() for root in named if root), cache]))
+    return list(dict.fromkeys([*(Path(root).expanduser() for root in named if root), _cache()]))
+
+
+def _cache() -> Path:
+    """The user's cache; a folder for temporary files where there is no home, as for a user id without an account."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir())
+    return folder / "multistep-bench"
 
 
 def find_folder(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import torch
 
@@ -85,6 +85,7 @@ def run(
     *,
     changes: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
+    on_failure: Literal["raise", "keep"] = "raise",
     **execution: Unpack[Execution],
 ) -> Run:
     """Trains every cell of a task's protocol for a model, and resumes what an earlier call left.
@@ -93,11 +94,38 @@ def run(
     out:         the run folder, by default one below ./runs named after the specification.
     changes:     see `plan`.
     execution:   see `Execution`.
-    Returns the run as read back from its folder. Raises `BenchError` for what cannot be trained; a cell
-    whose program breaks is recorded as failed and the others go on.
+    on_failure:  a cell whose program breaks is recorded as failed and the others go on; at the end that raises, or the
+                 run is returned as it is ("keep").
+    Returns the run as read back from its folder. Raises `BenchError` for what cannot be trained and, unless it is to be
+    kept, for a run in which cells failed or are missing.
     """
+    if on_failure not in ("raise", "keep"):
+        raise RunError(f"on_failure={on_failure!r} is neither 'raise' nor 'keep'")
     spec = plan(task, model, protocol, changes, data_root)
-    return launch(spec, out, data_root, **execution)
+    execution["observer"] = reasons = _Reasons(execution.get("observer") or NullObserver())
+    done = launch(spec, out, data_root, **execution)
+    unfinished = len(done.missing) + len(done.failed)
+    if unfinished and on_failure == "raise":
+        raise RunError(
+            f"{unfinished} of {len(spec.cells())} cells did not finish ({'; '.join(sorted(reasons.found)[:3])});"
+            f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
+        )
+    return done
+
+
+class _Reasons:
+    """Passes on what happens, and remembers why cells failed."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.found: set[str] = set()
+        self.begin, self.evaluated, self.close = observer.begin, observer.evaluated, observer.close
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        """A cell ended."""
+        if outcome.status == "failed":
+            self.found.add(outcome.reason or "no reason given")
+        self._observer.ended(cell, outcome)
 
 
 def launch(

@@ -65,6 +65,7 @@ class _Worker:
         self.finished = job.finished
         self.killed_before = killed_for_memory()
         self.cells: set[Cell] = set()
+        self.began = False  # whether it ever said anything
         self.alive = True
 
     def give(self, group: Group) -> None:
@@ -78,6 +79,7 @@ class _Worker:
             message: Message = self.connection.recv()
         except (EOFError, ConnectionResetError):
             return self._post_mortem()
+        self.began = True
         if isinstance(message.event, Outcome):
             self.cells.discard(message.cell)
         return [message]
@@ -86,6 +88,11 @@ class _Worker:
         self.process.join()
         self.alive = False
         reason = _how_it_ended(self.process.exitcode, killed_for_memory() > self.killed_before)
+        if not self.began:
+            reason += (
+                "; it ended before it began: where a script starts the run, put the call under"
+                " `if __name__ == '__main__':` in a file, or give workers=1"
+            )
         outcome = Outcome(status="failed", reason=reason, samples=0, seconds=0.0)
         lost, self.cells = sorted(self.cells), set()
         return [Message(cell, outcome, 0) for cell in lost]
