@@ -85,7 +85,7 @@ def make_run(
 
 
 def curve(spec: RunSpec, rng: np.random.Generator, jump: float | None) -> list[Evaluation]:
-    """Evaluations of a model that rests on the shortcut and, perhaps, jumps."""
+    """Evaluations of a model that plateaus at the shortcut and, perhaps, jumps."""
     protocol, levels = spec.protocol, spec.task.levels
     items = protocol.evaluation_items
     share = np.linspace(0, 1, protocol.evaluations + 1)

@@ -180,3 +180,14 @@ assert verify(board / "entries" / "honest").sound
 assert "torch" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_the_readme_states_the_bounds_that_are_checked() -> None:
+    readme = (entries.ROOT / "leaderboard" / "README.md").read_text()
+    for stated in (
+        f"{reading.ENTRY_BYTES >> 20} MiB and {reading.ENTRY_FILES} files in all, a page of {site.PAGE_BYTES >> 20} MiB",
+        f"{reading.CELLS:,} cells, {reading.EVALUATIONS:,} evaluations each; {reading.FIRST_LINE_BYTES >> 10} KiB for the"
+        f" first line, {reading.ENVIRONMENT_BYTES >> 10} KiB for each environment",
+        f"the hash of all that | {reading.FILE_BYTES >> 20} MiB |",
+    ):
+        assert stated in readme

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import entries
@@ -12,12 +13,24 @@ from typer.testing import CliRunner
 
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.entry import RerunCell
+from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
+from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell
+from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.reproduce import import_paths, reproduce
-from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
+from multistep_bench.leaderboard.reproductions import (
+    FINAL_TOLERANCE,
+    agrees,
+    counts,
+    disagreements,
+    needed,
+    spread,
+    tier_of,
+)
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.runs.record import Record
+from multistep_bench.scoring.score import Score
+from multistep_bench.scoring.score import score as score_of
 from multistep_bench.training.launch import run as train
 
 ABOUT_THIS_ENTRY = ("root", "record_sha256", "eureka", "final_accuracy")
@@ -36,16 +49,23 @@ def entry(real: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(real, tmp_path / "board" / "entries" / "tau"))
 
 
-def test_a_real_entry_is_reproduced_bit_for_bit(entry: Path) -> None:
-    shown = CliRunner().invoke(app, ["reproduce", str(entry), "--by", "the tests", "--cells", "1", "--seed", "0"])
+def test_a_real_entry_agrees_bit_for_bit_and_two_cells_do_not_make_it_reproduced(entry: Path) -> None:
+    arguments = ["reproduce", str(entry), "--by", "the tests", "--cells", "1", "--seed", "0", "--fresh", "2"]
+    shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     assert "agrees (same stack, bit-equal" in shown.output
+    assert "on shuffled answers: 0." in shown.output
+    assert "2 cells on fresh seeds: p = " in shown.output
+    assert "The note does not lift the tier" in shown.output
     verdict = verify(entry)
     assert verdict.problems == ()
-    assert verdict.tier == "reproduced"
+    assert verdict.tier == "re-scored"
     assert verdict.entry is not None
     (note,) = verdict.entry.reproductions
     assert (note.by, note.root, len(note.cells)) == ("the tests", verdict.entry.root, 1)
+    assert note.fresh is not None
+    assert all(cell.seed_index >= FIRST_SEED for cell in note.fresh.cells)
+    assert note.control.best < note.control.limit
 
 
 def test_a_forged_curve_does_not_agree(entry: Path) -> None:
@@ -63,6 +83,7 @@ def test_a_forged_curve_does_not_agree(entry: Path) -> None:
     assert shown.exit_code == 1
     cells = json.loads(shown.output)["cells"]
     assert [cell["bit_equal"] for cell in cells] == [False, False]
+    assert "has another curve here" in json.loads(shown.output)["disagreements"][0]
     assert verify(entry).tier == "re-scored"
 
 
@@ -70,8 +91,12 @@ def note_of(entry: Path) -> dict:
     return json.loads((entry / "reproductions.jsonl").read_text())
 
 
+def fresh_of(note: dict, **changes: int) -> dict:
+    return {**note["fresh"], "cells": [{**note["fresh"]["cells"][0], **changes}]}
+
+
 def test_a_note_must_be_about_this_entry(entry: Path) -> None:
-    reproduce(entry, 1, "the tests", seed=0)
+    reproduce(entry, 1, "the tests", seed=0, fresh=1)
     whole = note_of(entry)
     changes = {
         "another root": ({"root": "0" * 64}, "is of another root"),
@@ -81,6 +106,12 @@ def test_a_note_must_be_about_this_entry(entry: Path) -> None:
         "no signature": ({"by": ""}, "at least 1 character"),
         "a hostile signature": ({"by": "x" * 81}, "at most 80 characters"),
         "another day": ({"date": "soon"}, "should match pattern"),
+        "a control of another cell": ({"control": {**whole["control"], "cell": "x"}}, "is of no cell of the entry"),
+        "a control with a limit of its own": ({"control": {**whole["control"], "limit": 1.0}}, "states another limit"),
+        "known seeds": ({"fresh": fresh_of(whole, seed_index=3)}, f"have seeds below {FIRST_SEED}"),
+        "no such rate": ({"fresh": fresh_of(whole, rate_index=9)}, "learning rates that the entry lacks"),
+        "another p": ({"fresh": {**whole["fresh"], "rank": 0.77}}, "state another rank than they have"),
+        "another power": ({"fresh": {**whole["fresh"], "power": 0.99}}, "state another power than they have"),
     }
     for change, expected in changes.values():
         note = json.loads(json.dumps(whole))
@@ -113,6 +144,90 @@ def test_agreement_is_to_the_bit_on_the_same_stack_and_by_event_and_accuracy_els
     assert not agrees(rerun(same=False, equal=False, events=(5.0, 9.0), finals=far))
     assert not agrees(rerun(same=False, equal=False, events=(5.0, None), finals=near))
     assert not agrees(rerun(same=False, equal=False, events=(None, 5.0), finals=near))
+
+
+def jumping(tmp_path: Path, jumps: int = 10) -> Score:
+    """The score of an entry of 20 seeds, of which ten jump at 0.1 of 3,200 samples, or where `jumps` says fewer."""
+    entry = entries.make_entry(entries.make_board(tmp_path / "made"), jump=0.1, changes={"protocol.seeds": 2 * jumps})
+    score = verify(entry, draw_items=False).score
+    assert score is not None
+    return score
+
+
+def noted(score: Score, *cells: RerunCell, best: float = 0.2, fresh: Sequence[FreshCell] = ()) -> Reproduction:
+    return Reproduction(
+        by="the tests",
+        date="2026-01-01",
+        root="0" * 64,
+        versions={},
+        hardware={},
+        cells=cells or (rerun(same=True, equal=True, events=(None, None), finals=(0.5, 0.5)),),
+        control=ControlRun(task=TASK, cell="rate0-seed0", best=best, limit=0.671875),
+        fresh=fresh_test(score, fresh) if fresh else None,
+    )
+
+
+def elsewhere(factor: float, place: int = 0) -> RerunCell:
+    cell = rerun(same=False, equal=False, events=(320.0, 320.0 * factor), finals=(0.9, 0.9))
+    return cell.model_copy(update={"cell": f"rate0-seed{place}"})
+
+
+def test_times_on_another_stack_are_judged_by_the_spread_of_the_entry_and_their_sign(tmp_path: Path) -> None:
+    score = jumping(tmp_path)
+    assert spread(score) == 0.05  # every second cell jumps at one time: the least that is believed
+    assert disagreements(noted(score, elsewhere(1.2)), score) == ()
+    (one,) = disagreements(noted(score, elsewhere(5.0)), score)
+    assert one.endswith("has its Eureka-moment at 1,600 here, submitted is 320")
+    (other,) = disagreements(noted(score, *(elsewhere(1.2, place) for place in range(9))), score)
+    assert other == "over 9 cells the Eureka-moments come 1.20 times as late here, all in all"
+    mixed = [elsewhere(1.2 if place % 2 else 1 / 1.2, place) for place in range(8)]
+    assert disagreements(noted(score, *mixed), score) == ()
+
+
+def test_only_enough_fresh_cells_lift_the_tier_and_anything_against_the_entry_keeps_it() -> None:
+    vit = next(entry for entry in references() if entry.name == "vit" and len(entry.runs[0].records) == 18)
+    score = score_of(vit.runs)
+    assert needed(score) == 3
+    honest = [
+        FreshCell(
+            task=TASK,
+            rate_index=cell.cell.rate_index,
+            seed_index=FIRST_SEED + place,
+            eureka=cell.curve.eureka,
+            final_accuracy=cell.curve.final_accuracy,
+        )
+        for place, cell in enumerate(sorted(score.runs[0].cells, key=lambda cell: cell.cell.seed_index)[:9])
+    ]
+    never = [cell.model_copy(update={"eureka": None}) for cell in honest]
+    whole = noted(score, fresh=honest)
+    assert counts(whole, score)
+    assert tier_of([whole], score) == "reproduced"
+    for note in (
+        noted(score),  # no fresh cells
+        noted(score, fresh=honest[:2]),  # too few
+        noted(score, fresh=honest[:3]),  # too few to tell
+    ):
+        assert not counts(note, score)
+        assert tier_of([note], score) == "re-scored"
+        assert tier_of([note, whole], score) == "reproduced"
+    against = {
+        "it knows what it was not taught": noted(score, best=0.9),
+        "cells on fresh seeds have their Eureka-moment later or less often": noted(score, fresh=never),
+        "has another curve here": noted(score, rerun(same=True, equal=False, events=(5.0, 5.0), finals=(0.9, 0.9))),
+    }
+    for sentence, note in against.items():
+        assert sentence in disagreements(note, score)[0]
+        assert tier_of([whole, note], score) == "re-scored"
+
+
+def test_a_model_that_knows_the_rule_is_found_when_it_is_reproduced(tmp_path: Path) -> None:
+    run = train(TASK, "cheating_models:rule", "smoke", tmp_path / "run", workers=1, device="cpu")
+    entry = submit([run.path], "cheat", URL, board=entries.make_board(tmp_path / "board")).folder
+    done = reproduce(entry, 1, "the tests", trusted=["cheating_models:rule"])
+    assert [cell.bit_equal for cell in done.note.cells] == [True]
+    (found,) = done.disagreements
+    assert found.startswith("trained on shuffled answers the model reaches 1.000 on the real ones")
+    assert verify(entry).tier == "re-scored"
 
 
 def test_no_code_runs_that_was_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +267,7 @@ def test_an_importable_model_is_trained_again_once_it_is_trusted(
     run = train(TASK, "small_model:build", "smoke", tmp_path / "run", workers=1, device="cpu")
     board = entries.make_board(tmp_path / "board")
     entry = submit([run.path], "small", URL, board=board).folder
-    note = reproduce(entry, 2, "the tests", trusted=["small_model:build"])
+    note = reproduce(entry, None, "the tests", trusted=["small_model:build"]).note
     assert [cell.bit_equal for cell in note.cells] == [True, True]
     (tmp_path / "small_model.py").write_text(code.replace("width=8", "width=16"))
     with pytest.raises(BenchError, match="here is not that of the entry"):

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.entry import Reproduction, RerunCell
+from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
+from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.site import build as site
 from multistep_bench.leaderboard.site.build import Built, build
@@ -265,7 +266,7 @@ def test_an_entry_has_a_page_with_curves_cells_and_the_command(page: Page, built
     titles = json.loads(page.evaluate(script))
     assert titles[1] == "seed 1, no Eureka-moment"
     assert titles[0].startswith("seed 0, Eureka-moment at 3")
-    assert "mstep-bench reproduce leaderboard/entries/fast --cells 2 --by NAME" in texts(page, "pre code")
+    assert "mstep-bench reproduce leaderboard/entries/fast --fresh 9 --by NAME" in texts(page, "pre code")
     assert page.evaluate("document.querySelector('dd a').getAttribute('href')") == URL
 
 
@@ -280,8 +281,10 @@ def test_markup_in_every_text_of_an_entry_is_shown_as_text(page: Page, tmp_path:
     broken = replace(other, status="failed", reason=MARKUP)
     (run / RUN_FILE).write_bytes(Run(run, read_run(run).spec, [whole, broken]).packed)
     folder = submit([run], "markup", URL, board=board).folder
-    entry = verify(folder).entry
+    verdict = verify(folder)
+    entry, scored = verdict.entry, verdict.score
     assert entry is not None
+    assert scored is not None
     record = entry.runs[0].records[0]
     final = score_run(entry.runs[0]).cells[0].curve
     note = Reproduction(
@@ -301,10 +304,18 @@ def test_markup_in_every_text_of_an_entry_is_shown_as_text(page: Page, tmp_path:
                 final_accuracy=(final.final_accuracy, final.final_accuracy),
             ),
         ),
+        control=ControlRun(task=TASK, cell=record.cell.name, best=0.2, limit=0.671875),
+        fresh=fresh_test(
+            scored,
+            [
+                FreshCell(task=TASK, rate_index=0, seed_index=FIRST_SEED + i, eureka=final.eureka, final_accuracy=0.9)
+                for i in range(4)
+            ],
+        ),
     )
     (folder / "reproductions.jsonl").write_text(event_line(note))
     built = build(board)
-    assert [row.tier for row in built.tables[1].rows] == ["reproduced"]
+    assert [len(row.notes) for row in built.tables[1].rows] == [1]
     for path in (built.index, built.index.parent / "entries" / "markup.html"):
         opened(page, path.as_uri())
         wrong = ("Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening")

@@ -1,11 +1,12 @@
-"""The commands of the leaderboard: `submit`, `verify`, `reproduce` and `leaderboard build`."""
+"""The commands of the leaderboard: `submit`, `verify`, `reproduce`, `check-model`, and `leaderboard` with its own."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, app
+from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
+from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, TaskOption, app, changes_from
 from multistep_bench.reporting.terminal import Terminal, print_json
 
 board_app = typer.Typer(help="The board itself.", no_args_is_help=True)
@@ -66,7 +67,12 @@ def verify_entry(
 def reproduce(
     entry: EntryArgument,
     by: Annotated[str, typer.Option(help="Your name, which signs the note that is written into the entry.")],
-    cells: Annotated[int, typer.Option(min=1, help="How many cells to train again, drawn from all tasks.")] = 2,
+    cells: Annotated[
+        int | None, typer.Option(min=1, help="Cells to train again [default: 10 % of the entry's, three at least]")
+    ] = None,
+    fresh: Annotated[
+        int, typer.Option(min=0, help="Further cells, on seeds that nobody could know; they give the tier reproduced.")
+    ] = 0,
     seed: Annotated[int | None, typer.Option(help="Seed of the choice of cells [default: unpredictable]")] = None,
     trust: Annotated[
         list[str] | None, typer.Option(help="package.module:name that the model may be built by; read it first.")
@@ -74,17 +80,48 @@ def reproduce(
     data_root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train randomly chosen cells of an entry again, compare the curves, and write a note into the entry."""
+    """Train cells of an entry again, and one on shuffled answers; compare, and write a note into the entry."""
     from multistep_bench.leaderboard.console import print_reproduction
     from multistep_bench.leaderboard.reproduce import reproduce as train_again
-    from multistep_bench.leaderboard.reproductions import agrees
 
-    note = train_again(entry, cells, by, seed=seed, trusted=trust or (), data_root=data_root)
+    done = train_again(entry, cells, by, fresh=fresh, seed=seed, trusted=trust or (), data_root=data_root)
     if as_json:
-        print_json(note.model_dump(mode="json", by_alias=True))
+        note = done.note.model_dump(mode="json", by_alias=True)
+        print_json(
+            {
+                **note,
+                "disagreements": list(done.disagreements),
+                "counts": done.counts,
+                "fresh_needed": done.fresh_needed,
+            }
+        )
     else:
-        print_reproduction(Terminal(), note)
-    raise typer.Exit(0 if all(map(agrees, note.cells)) else FALSE)
+        print_reproduction(Terminal(), done)
+    raise typer.Exit(FALSE if done.disagreements else 0)
+
+
+@app.command("check-model")
+def check_model(
+    model: Annotated[str, typer.Argument(help="A model's name or card, timm/NAME, or package.module:build.")],
+    task: TaskOption = DEFAULT_TASK,
+    protocol: Annotated[str, typer.Option(help="One of the task's protocols.")] = DEFAULT_PROTOCOL,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="task.KEY=VALUE, model.KEY=VALUE or protocol.KEY=VALUE.")
+    ] = None,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one cell on shuffled answers: an honest model stays at the shortcut; exit code 1 where it does not."""
+    from multistep_bench.leaderboard.control import check_model as control
+
+    done, honest = control(task, model, protocol, changes_from(settings or []), data_root)
+    if as_json:
+        print_json({**done.model_dump(mode="json"), "honest": honest})
+    else:
+        from multistep_bench.leaderboard.console import print_control
+
+        print_control(Terminal(), done, honest)
+    raise typer.Exit(0 if honest else FALSE)
 
 
 @board_app.command()

@@ -4,9 +4,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from multistep_bench.leaderboard.entry import Reproduction
+from multistep_bench.leaderboard.notes import ControlRun
 from multistep_bench.leaderboard.proposal import Proposal
-from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
+from multistep_bench.leaderboard.reproductions import Reproduced, agrees
 from multistep_bench.leaderboard.site.build import Built
 from multistep_bench.leaderboard.submission import Submission
 from multistep_bench.leaderboard.verify import Verdict
@@ -62,8 +62,9 @@ def print_proposal(console: Console, proposal: Proposal) -> None:
         print_verdict(console, verdict)
 
 
-def print_reproduction(console: Console, note: Reproduction) -> None:
-    """How each cell that was trained again compares."""
+def print_reproduction(console: Console, done: Reproduced) -> None:
+    """How each cell that was trained again compares, and what all of it proves."""
+    note = done.note
     for cell in note.cells:
         stack = "same stack" if cell.same_stack else "another stack"
         curve = "bit-equal" if cell.bit_equal else "another curve"
@@ -75,10 +76,31 @@ def print_reproduction(console: Console, note: Reproduction) -> None:
             f"{cell.task} {cell.cell}: {verdict} ({stack}, {curve}; submitted and here: {events}; final {finals})",
             style="green" if agrees(cell) else "bold red",
         )
+    control = note.control
+    _say(console, f"{control.task} {control.cell} on shuffled answers: {control.best:.3f}, limit {control.limit:.3f}")
+    if note.fresh is not None:
+        fresh = note.fresh
+        _say(
+            console,
+            f"{counted(len(fresh.cells), 'cell')} on fresh seeds: p = {fresh.rank:.2g} by rank,"
+            f" {fresh.proportion:.2g} by proportion; power {fresh.power:.2f} against Eureka-moments four times as late",
+        )
+    for sentence in done.disagreements:
+        _say(console, f"against the entry: {sentence}", style="bold red")
+    if not done.counts:
+        more = f"--fresh {done.fresh_needed}" if done.fresh_needed else "an entry with more Eureka-moments"
+        _say(console, f"The note does not lift the tier: that takes {more}.")
+    _say(console, f"The note stands in the entry, signed {note.by}.")
+
+
+def print_control(console: Console, done: ControlRun, honest: bool) -> None:
+    """What a control run gave."""
+    verdict = "as an honest model does" if honest else "and so knows what it was not taught"
     _say(
         console,
-        "On the same stack curves must be bit-equal; on another, an event in both or in neither, and final"
-        f" accuracies within {FINAL_TOLERANCE}. The note stands in the entry, signed {note.by}.",
+        f"{done.task} {done.cell}, trained on shuffled answers: {done.best:.3f} on the real ones at best, limit"
+        f" {done.limit:.3f}; it {'stays below' if honest else 'goes beyond'}, {verdict}",
+        style="green" if honest else "bold red",
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from multistep_bench.leaderboard.notes import Reproduction, Sha256
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
@@ -22,7 +23,6 @@ from multistep_bench.scoring.statistics import Interval
 from multistep_bench.strict import Strict, content_sha256
 
 ENTRY_SCHEMA = "msb.entry/2"
-REPRODUCTION_SCHEMA = "msb.reproduction/1"
 ENTRY_FILE = "entry.json"
 RUNS_FOLDER = "runs"
 REPRODUCTIONS_FILE = "reproductions.jsonl"
@@ -34,9 +34,7 @@ URL_LENGTH = 200
 
 Track = Literal["fixed", "open"]
 Tier = Literal["self-reported", "re-scored", "reproduced"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Triple = Annotated[tuple[float, float, float], Field(strict=False)]
-Text = Annotated[str, Field(max_length=200)]
 
 
 class SetSummary(Strict):
@@ -73,33 +71,6 @@ class EntryFile(Strict):
 
     def computed_root(self) -> str:
         return content_sha256(self.model_dump(mode="json", by_alias=True, exclude={"root"}))
-
-
-class RerunCell(Strict):
-    """A cell that was trained again; pairs are (as submitted, as trained again), and None where there is no event.
-
-    same_stack: trained with the same versions on the same kind of processor, where curves must be bit-equal.
-    """
-
-    task: str
-    cell: str
-    record_sha256: Sha256
-    same_stack: bool
-    bit_equal: bool
-    eureka: Annotated[tuple[float | None, float | None], Field(strict=False)]
-    final_accuracy: Annotated[tuple[float, float], Field(strict=False)]
-
-
-class Reproduction(Strict):
-    """A line of reproductions.jsonl: who trained which cells of the entry of that root again, when, and on what."""
-
-    schema_: Literal["msb.reproduction/1"] = Field(default=REPRODUCTION_SCHEMA, alias="schema")
-    by: Annotated[str, Field(min_length=1, max_length=80)]
-    date: str = Field(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$")
-    root: Sha256
-    versions: dict[Text, Text]
-    hardware: dict[Text, Text | int]
-    cells: tuple[RerunCell, ...] = Field(min_length=1, strict=False)
 
 
 @dataclass(frozen=True)

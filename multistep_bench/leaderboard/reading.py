@@ -23,9 +23,9 @@ from multistep_bench.leaderboard.entry import (
     RUNS_FOLDER,
     Entry,
     EntryFile,
-    Reproduction,
     is_entry_name,
 )
+from multistep_bench.leaderboard.notes import Reproduction
 from multistep_bench.leaderboard.strict_json import Unreadable, shows, strict_json
 from multistep_bench.runs.events import compact_json, short_reason
 from multistep_bench.runs.lines import parse_cell_line

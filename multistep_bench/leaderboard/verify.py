@@ -17,7 +17,7 @@ from multistep_bench.leaderboard.checks.items import EvaluationSets
 from multistep_bench.leaderboard.entry import Entry, Tier, entry_folders
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.references import NO_REFERENCES, references
-from multistep_bench.leaderboard.reproductions import agrees
+from multistep_bench.leaderboard.reproductions import tier_of
 from multistep_bench.leaderboard.strict_json import Unreadable
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.scoring.score import Score, score
@@ -66,11 +66,10 @@ class Verdict:
 
     @property
     def tier(self) -> Tier:
-        """self-reported until it is found sound, re-scored from then on, reproduced if every cell re-run agrees."""
-        if not self.sound or self.entry is None:
+        """self-reported until it is found sound, re-scored from then on, reproduced if its notes of re-runs say so."""
+        if not self.sound or self.entry is None or self.score is None:
             return "self-reported"
-        cells = [cell for note in self.entry.reproductions for cell in note.cells]
-        return "reproduced" if cells and all(map(agrees, cells)) else "re-scored"
+        return tier_of(self.entry.reproductions, self.score)
 
 
 def verify(

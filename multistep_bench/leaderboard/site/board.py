@@ -8,6 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from multistep_bench.leaderboard.entry import Entry, Tier, Track
+from multistep_bench.leaderboard.notes import Reproduction
+from multistep_bench.leaderboard.reproductions import disagreements
 from multistep_bench.leaderboard.site import drawing
 from multistep_bench.leaderboard.suites import Suite, size_class
 from multistep_bench.leaderboard.verify import Verdict
@@ -68,6 +70,7 @@ class Row:
     """An entry in a suite. rank: 1 is the best of its track; ranks: the best and the worst under other thresholds λ.
 
     place: in the table, where the fixed track stands before the open one.
+    notes: of re-runs, each with what speaks against the entry.
     """
 
     entry: Entry
@@ -76,6 +79,7 @@ class Row:
     standings: dict[str, Standing]
     parameters: int
     seeds: int
+    notes: tuple[tuple[Reproduction, tuple[str, ...]], ...] = ()
     rank: int = 0
     ranks: tuple[int, int] = (0, 0)
     place: int = 0
@@ -132,7 +136,7 @@ def _row(candidate: Candidate, suite: Suite) -> Row | None:
         for standing in candidate.standings
         if standing.spec.protocol_name == suite.protocol and standing.spec.task.id in suite.tasks
     }
-    if not verdict.sound or verdict.entry is None or not standings:
+    if not verdict.sound or verdict.entry is None or verdict.score is None or not standings:
         return None
     return Row(
         entry=verdict.entry,
@@ -141,6 +145,7 @@ def _row(candidate: Candidate, suite: Suite) -> Row | None:
         standings=standings,
         parameters=max(standing.spec.model.parameters for standing in standings.values()),
         seeds=min(standing.spec.protocol.seeds for standing in standings.values()),
+        notes=tuple((note, disagreements(note, verdict.score)) for note in verdict.entry.reproductions),
     )
 
 

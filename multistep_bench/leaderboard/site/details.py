@@ -8,7 +8,7 @@ from typing import Any
 from multistep_bench import __version__
 from multistep_bench.leaderboard.checks.recipe import recipe_changes
 from multistep_bench.leaderboard.entry import Entry
-from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, agrees
+from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, LEAST_POWER, agrees
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Row, Standing, Table
 from multistep_bench.reporting.labels import number, rate_label
 from multistep_bench.reporting.report import run_command
@@ -35,6 +35,7 @@ def detail(places: Sequence[tuple[Table, Row]]) -> dict[str, Any]:
         "command": _command(row.entry),
         "agrees": agrees,
         "tolerance": FINAL_TOLERANCE,
+        "least_power": LEAST_POWER,
         "version": __version__,
     }
 
@@ -72,7 +73,7 @@ def _command(entry: Entry) -> str | None:
     """The command that re-runs cells of a submitted entry; a reference is re-run by `run_command`."""
     if entry.reference:
         return None
-    return shlex.join(["mstep-bench", "reproduce", f"leaderboard/entries/{entry.name}", "--cells", "2", "--by", "NAME"])
+    return shlex.join(["mstep-bench", "reproduce", f"leaderboard/entries/{entry.name}", "--fresh", "9", "--by", "NAME"])
 
 
 def _recipe_changes(places: Sequence[tuple[Table, Row]]) -> dict[str, Any]:

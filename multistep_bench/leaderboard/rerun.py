@@ -1,0 +1,99 @@
+"""Cells trained again in a folder that is removed afterwards, and how their curves compare with the submitted ones."""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multistep_bench.errors import BenchError
+from multistep_bench.leaderboard.notes import FreshCell, RerunCell
+from multistep_bench.runs.events import Environment
+from multistep_bench.runs.folder import RunFolder
+from multistep_bench.runs.machine import versions
+from multistep_bench.runs.record import Record
+from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.runs.store import read_cell_file, record_path
+from multistep_bench.scoring.cell_set import CellScore
+from multistep_bench.scoring.eureka import CurveScore, curve_values, score_curve
+from multistep_bench.training.group import Job, Message
+from multistep_bench.training.workers import train_here
+
+NOWHERE = Environment(engine="", versions={}, hardware={})
+STACK_VERSIONS = ("multistep_bench", "torch")
+STACK_HARDWARE = ("device", "machine", "processor", "threads")
+Watch = Callable[[Message], None]
+
+
+def train_again(spec: RunSpec, cells: Sequence[Cell], data_root: Path | None, watch: Watch) -> list[Record]:
+    """The records of cells, on any seeds, trained here on the CPU one by one; raises `BenchError` if one breaks."""
+    with tempfile.TemporaryDirectory() as temporary, RunFolder(Path(temporary) / "run", spec) as held:
+        job = Job(
+            spec=spec,
+            folder=held.path,
+            device="cpu",
+            data_root=str(data_root) if data_root else None,
+            checkpoint_seconds=math.inf,
+            versions=versions(),
+        )
+        train_here(job, [(cell,) for cell in cells], watch)
+        records = [read_cell_file(record_path(held.path, cell), cell, spec) for cell in cells]
+    broken = [f"{record.cell.name}: {record.reason}" for record in records if record.status == "failed"]
+    if broken:
+        raise BenchError(f"cells of {spec.task.id} broke here: {'; '.join(broken)}")
+    return records
+
+
+def compared(spec: RunSpec, submitted: Record, theirs: CellScore, record: Record) -> RerunCell:
+    """A submitted record, whose score is `theirs`, beside the one made here."""
+    ours = _score(spec, record)
+    return RerunCell(
+        task=spec.task.id,
+        cell=record.cell.name,
+        record_sha256=submitted.sha256,
+        same_stack=_stack(submitted.environment) == _stack(record.environment),
+        bit_equal=_without_seconds(submitted) == _without_seconds(record),
+        eureka=(theirs.curve.eureka, ours.eureka),
+        final_accuracy=(theirs.curve.final_accuracy, ours.final_accuracy),
+    )
+
+
+def fresh_cell(spec: RunSpec, record: Record) -> FreshCell:
+    """What a note holds of a record on a fresh seed."""
+    score, cell = _score(spec, record), record.cell
+    return FreshCell(
+        task=spec.task.id,
+        rate_index=cell.rate_index,
+        seed_index=cell.seed_index,
+        eureka=score.eureka,
+        final_accuracy=score.final_accuracy,
+    )
+
+
+def _score(spec: RunSpec, record: Record) -> CurveScore:
+    values = curve_values(record.curve, spec.task.levels.measure)
+    return score_curve(
+        np.arange(len(values)) * spec.protocol.interval,
+        values,
+        levels=spec.task.levels,
+        scoring=spec.task.scoring,
+        budget=spec.protocol.budget,
+        status=record.status,
+    )
+
+
+def _stack(environment: Environment) -> list[Any]:
+    """What decides a curve to the last bit."""
+    return [
+        *(environment.versions.get(name) for name in STACK_VERSIONS),
+        *(environment.hardware.get(name) for name in STACK_HARDWARE),
+    ]
+
+
+def _without_seconds(record: Record) -> str:
+    """The record's curves as text, which is equal where every number is."""
+    timeless = replace(record, seconds=np.zeros(len(record)), environment=NOWHERE, attempts=1)
+    return timeless.line

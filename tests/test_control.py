@@ -1,0 +1,72 @@
+"""The control run: what was trained on shuffled answers knows nothing of the real ones, unless it cheats."""
+
+import json
+
+import pytest
+import torch
+from commands import in_process
+
+from multistep_bench.batch import IGNORED
+from multistep_bench.cards import Levels
+from multistep_bench.generators.base import Split
+from multistep_bench.generators.task import make_task
+from multistep_bench.leaderboard.control import ShuffledAnswers, check_model, shuffled
+from multistep_bench.leaderboard.notes import ControlRun
+from multistep_bench.leaderboard.reproductions import control_limit, stays_at_the_shortcut
+from multistep_bench.seeds import generator
+
+TASK = "two_step_digits-v1"
+
+
+def test_an_honest_model_stays_at_the_shortcut() -> None:
+    done, honest = check_model(TASK, "vit_tau", "smoke")
+    assert honest
+    assert (done.task, done.cell, done.limit) == (TASK, "rate0-seed0", 0.5625 + 0.25 * (1 - 0.5625))
+    assert done.best < 0.5625
+
+
+@pytest.mark.parametrize("name", ["rule", "seeds"])
+def test_a_model_that_knows_what_it_was_not_taught_is_found(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = f"cheating_models:{name}"
+    code, output, _ = in_process(capsys, "check-model", model, "--protocol", "smoke", "--json")
+    assert code == 1
+    found = json.loads(output)
+    assert (found["best"], found["honest"]) == (1.0, False)
+
+
+def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+    code, output, _ = in_process(capsys, "check-model", "vit_tau", "--protocol", "smoke")
+    assert code == 0
+    assert "trained on shuffled answers" in output
+    assert "it stays below, as an honest model does" in output
+
+
+def test_only_what_is_scored_is_shuffled_and_only_for_training() -> None:
+    targets = torch.arange(60).reshape(6, 10).clone()
+    targets[:, ::2] = IGNORED
+    mixed = shuffled(targets, generator(0))
+    assert torch.equal(mixed == IGNORED, targets == IGNORED)
+    assert torch.equal(mixed.flatten().sort().values, targets.flatten().sort().values)
+    assert not torch.equal(mixed, targets)
+    task = make_task(TASK)
+    control = ShuffledAnswers(task, generator(1))
+    splits: list[tuple[Split, bool]] = [("train", False), ("eval", True)]
+    for split, same in splits:
+        ours = control.sample(64, split=split, rng=generator(2))
+        theirs = task.sample(64, split=split, rng=generator(2))
+        assert torch.equal(ours.inputs, theirs.inputs)  # type: ignore[arg-type]
+        assert torch.equal(ours.targets, theirs.targets) is same
+
+
+@pytest.mark.parametrize(
+    ("levels", "best", "honest"),
+    [
+        (Levels(chance=0.1, shortcut=0.5, ceiling=0.9), 0.6, True),
+        (Levels(chance=0.1, shortcut=0.5, ceiling=0.9), 0.61, False),
+        (Levels(chance=4.0, shortcut=3.0, ceiling=1.0), 2.5, True),
+        (Levels(chance=4.0, shortcut=3.0, ceiling=1.0), 2.4, False),
+    ],
+)
+def test_the_limit_is_a_quarter_of_the_way_to_the_ceiling(levels: Levels, best: float, honest: bool) -> None:
+    run = ControlRun(task=TASK, cell="rate0-seed0", best=best, limit=control_limit(levels))
+    assert stays_at_the_shortcut(run, levels) is honest
