@@ -142,7 +142,7 @@ def test_charts_have_no_more_points_than_pixels(board: Path) -> None:
     cells = score_run(run).cells
     drawn = drawing.chart(replace(run, records=[long]), cells[:1], "Curves")
     (points,) = re.findall(r'points="([^"]*)"', drawn)
-    assert len(points.split()) <= drawing.CHART_POINTS
+    assert len(points.split()) <= 400
 
 
 @pytest.fixture
@@ -185,9 +185,11 @@ assert "torch" in sys.modules
 def test_the_readme_states_the_bounds_that_are_checked() -> None:
     readme = (entries.ROOT / "leaderboard" / "README.md").read_text()
     for stated in (
-        f"{reading.ENTRY_BYTES >> 20} MiB and {reading.ENTRY_FILES} files in all, a page of {site.PAGE_BYTES >> 20} MiB",
-        f"{reading.CELLS:,} cells, {reading.EVALUATIONS:,} evaluations each; {reading.FIRST_LINE_BYTES >> 10} KiB for the"
-        f" first line, {reading.ENVIRONMENT_BYTES >> 10} KiB for each environment",
+        f"{reading.ENTRY_BYTES >> 20} MiB and {reading.ENTRY_FILES} files in all",
+        f"a page of {site.PAGE_BYTES >> 20} MiB",
+        f"{reading.CELLS:,} cells, {reading.EVALUATIONS:,} evaluations each",
+        f"{reading.FIRST_LINE_BYTES >> 10} KiB for the first line",
+        f"{reading.ENVIRONMENT_BYTES >> 10} KiB for each environment",
         f"the hash of all that | {reading.FILE_BYTES >> 20} MiB |",
     ):
         assert stated in readme

@@ -372,6 +372,17 @@ def test_a_reference_nudged_here_and_there_is_found(tmp_path: Path, cell: str, s
     assert all(problem.startswith(f"{TASK}/{cell} is a nudged copy of vit") for problem in found)  # or of its like
 
 
+def test_models_that_are_alike_in_the_same_cells_are_no_copies() -> None:
+    traces = [
+        trace
+        for entry in references()
+        if entry.name in ("vit", "vit_gradscale") and len(entry.runs[0].records) == 18
+        for trace in traces_of(entry)
+    ]
+    assert len(traces) == 36
+    assert list(copies(traces)) == []
+
+
 def test_curves_too_short_or_too_still_have_no_noise_to_compare(made: Path) -> None:
     record = read_run(made / "runs" / f"{TASK}.jsonl").records[0]
     assert noise(record).any()
