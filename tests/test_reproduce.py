@@ -16,7 +16,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
 from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell
 from multistep_bench.leaderboard.references import references
-from multistep_bench.leaderboard.reproduce import import_paths, reproduce
+from multistep_bench.leaderboard.reproduce import reproduce
 from multistep_bench.leaderboard.reproductions import (
     FINAL_TOLERANCE,
     agrees,
@@ -32,6 +32,7 @@ from multistep_bench.runs.record import Record
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.score import score as score_of
 from multistep_bench.training.launch import run as train
+from multistep_bench.trusted_code import import_paths
 
 ABOUT_THIS_ENTRY = ("root", "record_sha256", "eureka", "final_accuracy")
 
@@ -249,8 +250,8 @@ def test_no_code_runs_that_was_not_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_import_paths_are_found_wherever_an_option_may_hold_them() -> None:
     config = {"attention": "evil:Rule", "deep": [{"x": "os:system"}], "width": 3}
-    assert import_paths(entries.make_spec(model="a:b", config=config).model) == {"a:b", "evil:Rule", "os:system"}
-    assert import_paths(entries.make_spec(model="vit").model) == set()
+    assert set(import_paths(["a:b", config])) == {"a:b", "evil:Rule", "os:system"}
+    assert set(import_paths(["vit", {"title": "a: b"}])) == set()
 
 
 def test_an_importable_model_is_trained_again_once_it_is_trusted(

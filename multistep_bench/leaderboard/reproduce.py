@@ -7,10 +7,9 @@ installed here: a shipped builder, timm, or a module that the person who reprodu
 """
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,9 +29,10 @@ from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
 from multistep_bench.models.flops import flops_per_sample
 from multistep_bench.runs.events import Environment, event_line
-from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec
+from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.score import Score
 from multistep_bench.training.randomness import own_randomness, seed_everything
+from multistep_bench.trusted_code import import_paths
 
 
 def reproduce(
@@ -106,23 +106,9 @@ def _fresh(entry: Entry, score: Score, count: int, data_root: Path | None, watch
     return fresh_test(score, made)
 
 
-def import_paths(model: ModelSpec) -> set[str]:
-    """What building a model would import from outside the suite: its builder, and what its options name."""
-
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, dict):
-            yield from (text for inner in value.values() for text in texts(inner))
-        elif isinstance(value, list):
-            yield from (text for inner in value for text in texts(inner))
-        elif isinstance(value, str):
-            yield value
-
-    return {text for text in texts([model.builder, model.config]) if ":" in text}
-
-
 def _check_model(spec: RunSpec, trusted: Collection[str], data_root: Path | None) -> None:
     """Raises `BenchError` unless the model installed here is the one that was trained."""
-    foreign = sorted(import_paths(spec.model).difference(trusted))
+    foreign = sorted(set(import_paths([spec.model.builder, spec.model.config])).difference(trusted))
     if foreign:
         raise BenchError(
             f"this entry's model would run {', '.join(foreign)} from what is installed here;"
