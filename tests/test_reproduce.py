@@ -8,6 +8,7 @@ from pathlib import Path
 import entries
 import numpy as np
 import pytest
+from commands import in_process
 from entries import TASK, URL
 from typer.testing import CliRunner
 
@@ -69,7 +70,7 @@ def test_a_real_entry_agrees_bit_for_bit_and_two_cells_do_not_make_it_reproduced
     assert note.control.best < note.control.limit
 
 
-def test_a_forged_curve_does_not_agree(entry: Path) -> None:
+def test_a_forged_curve_does_not_agree(entry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed_index in (0, 1):
         rng = np.random.default_rng(seed_index)
 
@@ -80,11 +81,11 @@ def test_a_forged_curve_does_not_agree(entry: Path) -> None:
 
         entries.change_record(entry, f"rate0-seed{seed_index}", forge)
     assert verify(entry).sound  # consistent, so re-scored: only training tells
-    shown = CliRunner().invoke(app, ["reproduce", str(entry), "--by", "the tests", "--cells", "2", "--json"])
-    assert shown.exit_code == 1
-    cells = json.loads(shown.output)["cells"]
+    code, output, _ = in_process(capsys, "reproduce", str(entry), "--by", "the tests", "--cells", "2", "--json")
+    assert code == 1
+    cells = json.loads(output)["cells"]
     assert [cell["bit_equal"] for cell in cells] == [False, False]
-    assert "has another curve here" in json.loads(shown.output)["disagreements"][0]
+    assert "has another curve here" in json.loads(output)["disagreements"][0]
     assert verify(entry).tier == "re-scored"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import entries
 import pytest
+from commands import in_process
 from entries import TASK, URL
 from records import drop
 from typer.testing import CliRunner
@@ -107,7 +108,9 @@ def test_wrong_use_is_one_sentence(tmp_path: Path, board: Path) -> None:
         submit([run], "mine", URL, board=board)
 
 
-def test_the_command_shows_what_will_be_published(tmp_path: Path, board: Path) -> None:
+def test_the_command_shows_what_will_be_published(
+    tmp_path: Path, board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = entries.make_run(tmp_path / "run")
     arguments = ["submit", str(run), "--name", "mine", "--url", URL, "--board", str(board)]
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
@@ -118,7 +121,7 @@ def test_the_command_shows_what_will_be_published(tmp_path: Path, board: Path) -
     assert "shares a curve with mine" in str(copied.exception)
     other = entries.make_run(tmp_path / "other", noise=5)
     as_json = ["submit", str(other), "--name", "other", *arguments[4:], "--json"]
-    made = json.loads(CliRunner().invoke(app, as_json).output)
+    made = json.loads(in_process(capsys, *as_json)[1])
     assert made["sound"]
     assert len(made["files"]) == 2
     assert made["bytes"] == sum(Path(path).stat().st_size for path in made["files"])

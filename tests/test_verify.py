@@ -11,6 +11,7 @@ from typing import Any
 import entries
 import numpy as np
 import pytest
+from commands import in_process
 from entries import TASK
 from typer.testing import CliRunner
 
@@ -395,7 +396,7 @@ def test_the_least_loss_holds_only_where_right_answers_are_the_targets() -> None
     assert not answers_are_targets("no-such-task-v1")
 
 
-def test_the_command_says_every_problem_and_exits_1_or_2(entry: Path) -> None:
+def test_the_command_says_every_problem_and_exits_1_or_2(entry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = CliRunner().invoke
     sound = run(app, ["verify", str(entry)])
     assert sound.exit_code == 0
@@ -404,7 +405,7 @@ def test_the_command_says_every_problem_and_exits_1_or_2(entry: Path) -> None:
     false = run(app, ["verify", str(entry)])
     assert false.exit_code == 1
     assert false.output.count("is above the threshold") == 2
-    as_json = json.loads(run(app, ["verify", str(entry), "--json"]).output)
+    as_json = json.loads(in_process(capsys, "verify", str(entry), "--json")[1])
     assert [len(each["problems"]) for each in as_json] == [2]
     (entry / "entry.json").write_text("{")
     unreadable = run(app, ["verify", str(entry)])
