@@ -20,7 +20,6 @@ from multistep_bench.leaderboard.entry import is_entry_name, is_url
 from multistep_bench.leaderboard.strict_json import Unreadable, strict_json
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
-from multistep_bench.runs.events import compact_json
 
 RUN = f"runs/{TASK}.jsonl"
 FILES = ("entry.json", RUN)
@@ -282,7 +281,9 @@ def mutate(content: Any, data: st.DataObject) -> Any:
 
 
 def text_of(content: Any, lines: bool) -> str:
-    return "".join(compact_json(each) + "\n" for each in content) if lines else json.dumps(content)
+    if not lines:
+        return json.dumps(content)
+    return "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in content)  # NaN and infinity too
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
