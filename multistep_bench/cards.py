@@ -38,6 +38,7 @@ class Protocol(Strict):
     evaluations:       evaluations after the one at the start, evenly spaced over the budget.
     evaluation_items:  held-out items of each evaluation, the same ones throughout a cell.
     seeds:             cells per learning rate.
+    first_seed:        index of the first of them; a claim takes seeds that no screen before it used.
     learning_rates:    the grid, ascending.
     warmup:            fraction of the budget over which the rate rises linearly from `warmup_rate`.
     schedule:          what follows the warm-up: "constant", "cosine" or "linear" down to `final_rate`,
@@ -52,6 +53,7 @@ class Protocol(Strict):
     evaluations: int = Field(ge=100, le=10**6)
     evaluation_items: int = Field(gt=0, le=10**7)
     seeds: int = Field(gt=0, le=10**5)
+    first_seed: int = Field(default=0, ge=0, le=9 * 10**5)
     learning_rates: tuple[Rate, ...] = Field(min_length=1, max_length=1000, strict=False)
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), strict=False)
     weight_decay: float = Field(default=0.05, ge=0, le=1e6)
@@ -80,6 +82,10 @@ class Protocol(Strict):
                 f"schedule_period {self.schedule_period} is not a multiple of batch_size {self.batch_size}"
             )
         return self
+
+    @property
+    def seed_indices(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def steps(self) -> int:

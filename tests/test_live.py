@@ -124,9 +124,12 @@ def test_many_broken_cells_do_not_push_the_table_off_the_screen() -> None:
     assert shown(run)[-1] == "  and 7 more"
 
 
-@pytest.mark.parametrize(("seeds", "width"), [(4, 80), (10, 80), (20, 80), (3, 30)])
-def test_every_cell_can_be_read_on_a_narrow_terminal(seeds: int, width: int) -> None:
-    run = RunProgress(records.make_spec(rates=(1e-3, 2.5e-4 * 10), seeds=seeds), FOLDER, {}, Clock())
+@pytest.mark.parametrize(
+    ("seeds", "first_seed", "width"), [(4, 0, 80), (10, 0, 80), (20, 0, 80), (3, 0, 30), (9, 900_000, 60)]
+)
+def test_every_cell_can_be_read_on_a_narrow_terminal(seeds: int, first_seed: int, width: int) -> None:
+    spec = records.make_spec(rates=(1e-3, 2.5e-4 * 10), seeds=seeds, protocol={"first_seed": first_seed})
+    run = RunProgress(spec, FOLDER, {}, Clock())
     for cell in run.cells:
         feed(run, cell, records.jump(0.3))
         run.cells[cell].outcome = DONE
@@ -134,6 +137,7 @@ def test_every_cell_can_be_read_on_a_narrow_terminal(seeds: int, width: int) -> 
     assert max(map(len, text)) <= width
     assert sum(line.count("★30k") for line in text) == 2 * seeds
     assert not any("…" in line for line in text)
+    assert all(any(f"seed {first_seed + seed}" in line for line in text) for seed in range(seeds))
 
 
 def test_a_sparkline_runs_from_chance_to_the_ceiling_over_the_budget(spec: RunSpec) -> None:

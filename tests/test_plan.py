@@ -22,6 +22,13 @@ def test_changes_are_laid_over_the_cards_and_named_in_the_spec() -> None:
     assert list(spec.task.protocols) == ["smoke"]
 
 
+def test_a_claim_can_be_made_on_seeds_that_a_screen_did_not_use() -> None:
+    screen, claim = (plan(TASK, LINEAR, "smoke", {"protocol.first_seed": first}) for first in (0, 1000))
+    used = {cell.seed(TASK, "train") for cell in screen.cells()}
+    assert [cell.seed_index for cell in claim.cells()] == [1000 + seed for seed in range(claim.protocol.seeds)]
+    assert used.isdisjoint(cell.seed(TASK, "train") for cell in claim.cells())
+
+
 def test_the_spec_knows_the_models_cost() -> None:
     model = plan(TASK, LINEAR, "smoke").model
     assert model.parameters == 3 * 16 * 16 * 8 + 8
@@ -46,6 +53,7 @@ def test_everything_that_decides_a_curve_decides_the_hash() -> None:
     variants: list[dict[str, Any]] = [
         {},
         {"protocol.seeds": 7},
+        {"protocol.first_seed": 7},
         {"protocol.weight_decay": 0.0},
         {"model.dropout": 0.5},
         {"task.same_probability": 0.505},

@@ -247,6 +247,7 @@ SPEC_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "budget": ({"protocol.budget": 6_400}, "budget 6400 instead of 3200, which no track may change"),
     "evaluations": ({"protocol.evaluations": 200}, "evaluations 200 instead of 100"),
     "items": ({"protocol.evaluation_items": 200}, "evaluation_items 200 instead of 192"),
+    "chosen seeds": ({"protocol.first_seed": 7}, "first_seed 7 instead of 0"),
     "fewer seeds": ({"protocol.seeds": 1}, "1 seeds instead of at least 2"),
     "a changed task": ({"task.indicator_labels": [1, 2]}, "lists the change 'task.indicator_labels'"),
 }

@@ -125,13 +125,13 @@ def _curves(run: RunProgress, width: int) -> Table:
     protocol = run.spec.protocol
     labels = [rate_label(rate) for rate in protocol.learning_rates]
     room = width - max(len("rate"), *map(len, labels)) - 2
-    narrowest = max(NARROWEST, len(f"seed {protocol.seeds - 1}"))
+    narrowest = max(NARROWEST, len(f"seed {protocol.seed_indices[-1]}"))
     beside = max(1, min(protocol.seeds, room // (narrowest + 1)))
     spark = max(narrowest, min(WIDEST, room // beside - 1))
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(justify="right")
     for first in range(0, protocol.seeds, beside):
-        seeds = range(first, min(first + beside, protocol.seeds))
+        seeds = protocol.seed_indices[first : first + beside]
         table.add_row(*(Text(text, style="dim") for text in ("rate", *(f"seed {seed}" for seed in seeds))))
         for index, label in enumerate(labels):
             cells = [run.cells[Cell(index, seed)] for seed in seeds]

@@ -85,7 +85,7 @@ class RunSpec(Strict):
         return list(self._cells())
 
     def _cells(self) -> Iterator[Cell]:
-        for seed_index in range(self.protocol.seeds):
+        for seed_index in self.protocol.seed_indices:
             for rate_index in range(len(self.protocol.learning_rates)):
                 yield Cell(rate_index, seed_index)
 

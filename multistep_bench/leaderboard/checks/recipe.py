@@ -17,7 +17,7 @@ from multistep_bench.leaderboard.checks.subject import Subject
 from multistep_bench.leaderboard.entry import Track
 from multistep_bench.runs.spec import RunSpec
 
-FROZEN = ("budget", "evaluations", "evaluation_items")
+FROZEN = ("budget", "evaluations", "evaluation_items", "first_seed")
 COUNT_LIMIT = 10**15  # parameters, and operations of a forward pass
 MODEL_NAME = r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}"
 TIMM = "timm/"
