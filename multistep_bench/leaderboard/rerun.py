@@ -1,50 +1,20 @@
-"""Cells trained again in a folder that is removed afterwards, and how their curves compare with the submitted ones."""
+"""How the curves of cells that were trained again compare with the submitted ones."""
 
-import math
-import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.notes import FreshCell, RerunCell
 from multistep_bench.runs.events import Environment
-from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.machine import versions
 from multistep_bench.runs.record import Record
-from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.runs.store import read_cell_file, record_path
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import CurveScore, curve_values, score_curve
-from multistep_bench.training.group import Job, Message
-from multistep_bench.training.workers import train_here
 
 NOWHERE = Environment(engine="", versions={}, hardware={})
 STACK_VERSIONS = ("multistep_bench", "torch")
 STACK_HARDWARE = ("device", "machine", "processor", "threads")
-Watch = Callable[[Message], None]
-
-
-def train_again(spec: RunSpec, cells: Sequence[Cell], data_root: Path | None, watch: Watch) -> list[Record]:
-    """The records of cells, on any seeds, trained here on the CPU one by one; raises `BenchError` if one breaks."""
-    with tempfile.TemporaryDirectory() as temporary, RunFolder(Path(temporary) / "run", spec) as held:
-        job = Job(
-            spec=spec,
-            folder=held.path,
-            device="cpu",
-            data_root=str(data_root) if data_root else None,
-            checkpoint_seconds=math.inf,
-            versions=versions(),
-        )
-        train_here(job, [(cell,) for cell in cells], watch)
-        records = [read_cell_file(record_path(held.path, cell), cell, spec) for cell in cells]
-    broken = [f"{record.cell.name}: {record.reason}" for record in records if record.status == "failed"]
-    if broken:
-        raise BenchError(f"cells of {spec.task.id} broke here: {'; '.join(broken)}")
-    return records
 
 
 def compared(spec: RunSpec, submitted: Record, theirs: CellScore, record: Record) -> RerunCell:
