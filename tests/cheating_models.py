@@ -13,9 +13,9 @@ from torch import nn
 from multistep_bench.batch import Batch, TaskInfo
 from multistep_bench.cards import load_task
 from multistep_bench.generators.task import make_task
-from multistep_bench.leaderboard.blind import one_thread
 from multistep_bench.runs.spec import Cell
 from multistep_bench.seeds import generator
+from multistep_bench.training.device import one_thread
 
 CLASSES = [0, 3, 4, 5, 6, 7, 8, 9]  # of the targets of two_step_digits-v1
 

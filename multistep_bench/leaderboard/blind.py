@@ -8,8 +8,7 @@ curve as ever, bit for bit.
 """
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +28,7 @@ from multistep_bench.runs.machine import hardware, versions
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.data import EvaluationBatches, draw_auxiliary, draw_evaluation
+from multistep_bench.training.device import one_thread
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.randomness import seed_everything
 from multistep_bench.training.trainer import SingleTrainer, measured
@@ -200,17 +200,6 @@ def shuffled(targets: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     mixed = targets.clone()
     mixed[scored] = values[torch.randperm(len(values), generator=rng).to(values.device)]
     return mixed
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch with one thread, as cells have it wherever they train on a CPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _blank(pieces: Iterable[tuple[Arrays, np.ndarray]]) -> EvaluationBatches:

@@ -9,6 +9,7 @@ installed here: a shipped builder, timm, or a module that the person who reprodu
 import random
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from multistep_bench.cards import load_task
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.blind import Watch, train_blind, watch_nothing
+from multistep_bench.leaderboard.checks.recipe import STEP_LIMIT
 from multistep_bench.leaderboard.control import control_run
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE, Entry
 from multistep_bench.leaderboard.fresh import draw_cells, fresh_test, sufficient
@@ -28,11 +30,12 @@ from multistep_bench.leaderboard.rerun import compared, fresh_cell
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
-from multistep_bench.models.flops import flops_per_sample
+from multistep_bench.models.flops import flops_per_sample, training_flops_per_sample
 from multistep_bench.runs.events import Environment, event_line
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.score import Score
 from multistep_bench.training.randomness import own_randomness, seed_everything
+from multistep_bench.training.trainer import training_loss
 from multistep_bench.trusted_code import import_paths
 
 
@@ -131,11 +134,18 @@ def _check_model(spec: RunSpec, trusted: Collection[str], data_root: Path | None
     models.check_contract(module, task.info, batch)
     if getattr(module, "uses_steps", False):
         raise BenchError(f"model '{spec.model.name}' is given the intermediate variables; it cannot be an entry")
-    built = models.count_parameters(module), flops_per_sample(module, batch.inputs)
+    forward = flops_per_sample(module, batch.inputs)
+    step = training_flops_per_sample(module, batch, partial(training_loss, label_smoothing=0.0))
+    built = models.count_parameters(module), forward
     claimed = spec.model.parameters, spec.model.flops_per_sample
     if built != claimed:
         raise BenchError(
             f"model '{spec.model.name}' has (parameters, operations) {built} here, and the entry says {claimed}"
+        )
+    if forward and step and step > STEP_LIMIT * forward:
+        raise BenchError(
+            f"a training step of model '{spec.model.name}' takes {step / forward:.1f} times the operations of a forward"
+            f" pass, and at most {STEP_LIMIT} are honest: it trains inside its own forward pass"
         )
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from multistep_bench.leaderboard.notes import FreshCell, RerunCell
-from multistep_bench.runs.events import Environment
-from multistep_bench.runs.record import Record
+from multistep_bench.leaderboard.notes import FreshCell, RerunCell, Start
+from multistep_bench.runs.events import Environment, finite
+from multistep_bench.runs.record import MISSING, Record
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import CurveScore, curve_values, score_curve
@@ -26,8 +26,21 @@ def compared(spec: RunSpec, submitted: Record, theirs: CellScore, record: Record
         record_sha256=submitted.sha256,
         same_stack=_stack(submitted.environment) == _stack(record.environment),
         bit_equal=_without_seconds(submitted) == _without_seconds(record),
+        same_items=submitted.curve.set == record.curve.set,
+        start=(start_of(submitted), start_of(record)),
         eureka=(theirs.curve.eureka, ours.eureka),
         final_accuracy=(theirs.curve.final_accuracy, ours.final_accuracy),
+    )
+
+
+def start_of(record: Record) -> Start:
+    """The first numbers of a record's curves."""
+    curve = record.curve
+    counted = len(record) > 0 and curve.correct[0] != MISSING
+    return Start(
+        accuracy=float(curve.correct[0] / curve.set.items) if counted else None,
+        loss=finite(curve.loss[0]) if len(record) else None,
+        train_loss=finite(record.train_loss[1]) if len(record) > 1 else None,
     )
 
 

@@ -37,6 +37,7 @@ class ModelSpec(Strict):
     builder:          a registered name, "timm/NAME" or "package.module:build".
     parameters:       number of trainable parameters.
     flops_per_sample: of one forward pass, see `models.flops`, None where it cannot be counted.
+    training_flops_per_sample: of the forward and backward pass of a training step, None where it was not counted.
     code_sha256:      of the code that the model is made of, see `models.code`.
     """
 
@@ -47,6 +48,7 @@ class ModelSpec(Strict):
     leaderboard: bool
     parameters: int = Field(ge=0)
     flops_per_sample: int | None = Field(ge=0)
+    training_flops_per_sample: int | None = Field(default=None, ge=0)
     code_sha256: str
 
     def card(self) -> BaselineCard:

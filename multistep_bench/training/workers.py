@@ -14,6 +14,7 @@ import torch
 from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.machine import killed_for_memory
 from multistep_bench.runs.spec import Cell
+from multistep_bench.training.device import one_thread
 from multistep_bench.training.group import Group, Job, Message, record_failure, train
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.relay import Relay
@@ -21,18 +22,12 @@ from multistep_bench.training.relay import Relay
 
 def train_here(job: Job, groups: list[Group], relay: Relay) -> None:
     """Cells in turn in this process; on a CPU with one thread, as everywhere, for the same curves."""
-    threads = torch.get_num_threads()
     device = torch.device(job.device)
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        with own_randomness(device):
-            for group in groups:
-                relay.began(job.unfinished(group))
-                for message in train(job, group):
-                    relay.tell(message)
-    finally:
-        torch.set_num_threads(threads)
+    with own_randomness(device), one_thread() if device.type == "cpu" else contextlib.nullcontext():
+        for group in groups:
+            relay.began(job.unfinished(group))
+            for message in train(job, group):
+                relay.tell(message)
 
 
 def train_in_processes(
