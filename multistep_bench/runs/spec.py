@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from multistep_bench import seeds
 from multistep_bench.cards import BaselineCard, Protocol, Recipe, TaskCard
@@ -77,6 +77,12 @@ class RunSpec(Strict):
     protocol_name: str
     model: ModelSpec
     changes: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_its_protocol(self) -> "RunSpec":
+        if self.protocol_name not in self.task.protocols:
+            raise ValueError(f"protocol_name {self.protocol_name!r:.60} is none of the task's protocols")
+        return self
 
     @property
     def protocol(self) -> Protocol:
