@@ -81,7 +81,7 @@ class RunSpec(Strict):
     @model_validator(mode="after")
     def _has_its_protocol(self) -> "RunSpec":
         if self.protocol_name not in self.task.protocols:
-            raise ValueError(f"protocol_name {self.protocol_name!r:.60} is none of the task's protocols")
+            raise ValueError(f"its task holds no protocol {self.protocol_name[:40]!r}")
         return self
 
     @property
