@@ -11,16 +11,18 @@ from functools import lru_cache
 from typing import Any
 
 from multistep_bench import registry
-from multistep_bench.cards import BaselineCard, Recipe, TaskCard, list_baselines, list_tasks, load_baseline, load_task
+from multistep_bench.cards import BaselineCard, TaskCard, list_baselines, list_tasks, load_baseline, load_task
 from multistep_bench.errors import NotFound
 from multistep_bench.leaderboard.checks.subject import Subject
 from multistep_bench.leaderboard.entry import Track
+from multistep_bench.protocol import Recipe
 from multistep_bench.runs.spec import RunSpec
 
 FROZEN = ("budget", "evaluations", "evaluation_items", "first_seed")
 COUNT_LIMIT = 10**15  # parameters, and operations of a forward pass
 MODEL_NAME = r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}"
 TIMM = "timm/"
+HF = "hf/"
 # Options of timm.create_model that read weights from somewhere, where a model must start untrained.
 PRETRAINED_OPTIONS = ("checkpoint_path", "pretrained", "cache_dir")
 
@@ -131,7 +133,7 @@ def _model_problems(spec: RunSpec) -> Iterator[str]:
 
 def _is_given_by_name(name: str) -> bool:
     """Whether --model takes it as it is, without a card of the user's."""
-    return name.startswith(TIMM) or ":" in name or name in registry.models.builtin
+    return name.startswith((TIMM, HF)) or ":" in name or name in registry.models.builtin
 
 
 @lru_cache(maxsize=1)
