@@ -1,4 +1,6 @@
 """Any language model of Hugging Face's transformers, built from its configuration and sized to a task of tokens."""
+# pyright: reportMissingImports=false
+# transformers is an extra.
 
 import functools
 import importlib.util

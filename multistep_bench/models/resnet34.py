@@ -20,10 +20,9 @@ def resnet34(info: TaskInfo, *, size: str | None = None, width: int | None = Non
     for stage, blocks in zip(("layer1", "layer2", "layer3", "layer4"), BLOCKS, strict=True):
         layer = model.get_submodule(stage)
         assert isinstance(layer, nn.Sequential)
-        first = layer[0]
-        assert isinstance(first, BasicBlock)
+        channels = layer[0].get_submodule("conv2").get_parameter("weight").shape[0]
         for _ in range(blocks - 1):
-            layer.append(_drawn(BasicBlock(first.bn2.num_features, first.bn2.num_features)))
+            layer.append(_drawn(BasicBlock(channels, channels)))
     return model
 
 

@@ -26,8 +26,8 @@ def names() -> tuple[str, ...]:
     """The names that a protocol takes, as "timm/NAME"."""
     return tuple(
         TIMM_OPTIMIZER + name
-        for name in list_optimizers()
-        if name not in UNFIT and not str(get_optimizer_info(str(name)).opt_class).startswith(CLOSED)
+        for name in map(str, list_optimizers())
+        if name not in UNFIT and not str(get_optimizer_info(name).opt_class).startswith(CLOSED)
     )
 
 
