@@ -64,7 +64,7 @@ def list_names(
 def _add_libraries(names: dict[str, list[str]]) -> None:
     """Adds what the installed libraries offer to the models and optimisers that are listed; imports them."""
     if "models" in names:
-        from multistep_bench.models.external import library_names
+        from multistep_bench.models.libraries import library_names
 
         names["models"] += library_names()
     if "optimizers" in names:

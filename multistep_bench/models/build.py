@@ -13,9 +13,10 @@ from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
 from multistep_bench.cards import BaselineCard, is_card_path, list_baselines, list_models, load_baseline
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models import external
+
 from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.construct import construct
+from multistep_bench.models.libraries import library_names, library_of
 from multistep_bench.models.spectral import make_spectral
 from multistep_bench.strict import changed
 
@@ -30,8 +31,8 @@ def resolve_model(name: str | Path) -> BaselineCard:
     if is_card_path(name) or name in list_baselines():
         return load_baseline(name)
     name = str(name)
-    if ":" not in name and external.library_of(name) is None and name not in registry.models.names():
-        known = [*list_models(), *external.library_names()]
+    if ":" not in name and library_of(name) is None and name not in registry.models.names():
+        known = [*list_models(), *library_names()]
         hint = "mstep-bench list models; or timm/NAME, hf/NAME, package.module:build, a card"
         raise NotFound("model", name, known, hint)
     summary = inspect.getdoc(_definition(name)) or "A model without a card."
@@ -40,7 +41,7 @@ def resolve_model(name: str | Path) -> BaselineCard:
 
 def builder(model: str) -> Callable[..., Any]:
     """What builds a model from a TaskInfo and options: behind a registered name, a library's name or an import path."""
-    library = external.library_of(model)
+    library = library_of(model)
     if library is not None:
         return library.builder(model)
     return registry.models.get(model)
@@ -130,7 +131,7 @@ def count_parameters(model: nn.Module) -> int:
 def _definition(model: str) -> Callable[..., Any]:
     """The function or class that defines a model: its builder, or what the library has of its name."""
     factory = builder(model)
-    library = external.library_of(model)
+    library = library_of(model)
     if library is not None:
         return library.source(model)
     while isinstance(factory, functools.partial):

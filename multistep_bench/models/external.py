@@ -1,8 +1,7 @@
-"""Models of other libraries, made to fit a task: timm's here, Hugging Face's in `models.hf`."""
+"""Any model of timm, made to fit a task."""
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -10,29 +9,9 @@ from torch import nn
 
 from multistep_bench.batch import TaskInfo
 from multistep_bench.errors import NotFound
-from multistep_bench.models import hf
 from multistep_bench.models.layout import image_shape
 
 PREFIX = "timm/"
-
-
-@dataclass(frozen=True)
-class Library:
-    """Where "PREFIX/NAME" leads. names: all of them. builder, source: from one to what builds and what defines it."""
-
-    names: Callable[[], list[str]]
-    builder: Callable[[str], Callable[..., Any]]
-    source: Callable[[str], Callable[..., Any]]
-
-
-def library_of(model: str) -> Library | None:
-    """The library whose prefix a model's name has."""
-    return next((library for prefix, library in LIBRARIES.items() if model.startswith(prefix)), None)
-
-
-def library_names() -> list[str]:
-    """Every model of the libraries that are installed."""
-    return [name for library in LIBRARIES.values() for name in library.names()]
 
 
 def timm_names() -> list[str]:
@@ -63,9 +42,3 @@ def build_timm(name: str, info: TaskInfo, **options: Any) -> nn.Module:
     if configuration is not None and configuration.fixed_input_size:
         options = {"img_size": (height, width), **options}
     return timm.create_model(name, pretrained=False, in_chans=channels, num_classes=info.num_classes, **options)
-
-
-LIBRARIES = {
-    PREFIX: Library(timm_names, timm_builder, timm_source),
-    hf.PREFIX: Library(hf.hf_names, hf.hf_builder, hf.hf_source),
-}

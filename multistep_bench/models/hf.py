@@ -82,10 +82,10 @@ def build_hf(name: str, info: TaskInfo, **options: Any) -> nn.Module:
     if info.kind != "tokens" or not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ModelError(f"model '{PREFIX}{name}' reads tokens, and the {info.kind} inputs of {info.id} are {space}")
     vocabulary = max(int(space.high.max()) + 1, info.num_classes)
-    configuration = AutoConfig.for_model(name, **_keys(name, info, options, vocabulary, space.shape[0]))
+    keys = _keys(name, info, options, vocabulary, space.shape[0])
     factory = AutoModelForMaskedLM if name in _tables()[1] else AutoModelForCausalLM
     try:
-        model = factory.from_config(configuration)
+        model = factory.from_config(AutoConfig.for_model(name, **keys))
     except Exception as error:  # each checks its configuration in its own way
         raise ModelError(
             f"model '{PREFIX}{name}' cannot be built from its configuration: {type(error).__name__}: {error};"

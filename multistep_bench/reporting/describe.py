@@ -9,7 +9,7 @@ from rich.table import Table
 from multistep_bench.cards import TaskCard
 from multistep_bench.reporting.live import BARS
 
-POINTS = 61  # of a plotted schedule
+POINTS = 41  # of a plotted schedule
 
 
 def describe_task(card: TaskCard) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def clip_stacked(parameters: Iterable[torch.Tensor], largest: float) -> None:
     gradients = [tensor.grad for tensor in parameters if tensor.grad is not None]
     if not gradients:
         return
-    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # G
+    norms = torch.stack([gradient.reshape(len(gradient), -1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # G
     factors = (largest / (norms + TINY)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factors.to(gradient.dtype).view(-1, *[1] * (gradient.ndim - 1)))
