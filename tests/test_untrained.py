@@ -30,17 +30,20 @@ def first(correct: int, loss: float | None = 2.0) -> Evaluation:
     return Evaluation(samples=0, correct=None if loss is None else correct, loss=loss, train_loss=None, seconds=0.0)
 
 
-def test_six_standard_errors_of_an_accuracy(spec: RunSpec) -> None:
-    """n = 700, chance 1/8: the error is √(7/64/700) = 0.0125, so 87.5 + 6·8.75 = 140 of 700 may be right."""
-    assert knows_too_much(spec, first(140), 700) is None
-    assert "pretrained weights are not allowed" in str(knows_too_much(spec, first(141), 700))
+def test_six_standard_errors_of_an_accuracy_over_a_hundred_answers(spec: RunSpec) -> None:
+    """Chance 1/8: the error is √(7/64/100) = 0.03307, so 700·(0.125 + 0.19843) = 226.4 may be right."""
+    assert knows_too_much(spec, first(226), 700) is None
+    assert "pretrained weights are not allowed" in str(knows_too_much(spec, first(227), 700))
     assert knows_too_much(spec, first(0, None), 700) is None
 
 
-def test_targets_of_one_sample_count_as_one(spec: RunSpec) -> None:
-    """Ten targets a sample: the error stays that of 700 samples."""
-    assert knows_too_much(spec, first(1400), 7000) is None
-    assert knows_too_much(spec, first(1401), 7000) is not None
+def test_targets_of_one_sample_and_few_samples_count_as_they_should(spec: RunSpec) -> None:
+    """Of 25 samples the error is √(7/64/25) = 0.06614, whatever the number of their targets."""
+    few = spec.protocol.model_copy(update={"evaluation_items": 25})
+    task = spec.task.model_copy(update={"protocols": {spec.protocol_name: few}})
+    spec = spec.model_copy(update={"task": task})
+    assert knows_too_much(spec, first(521), 1000) is None
+    assert knows_too_much(spec, first(522), 1000) is not None
 
 
 def test_a_loss_far_below_chance_is_none_of_an_untrained_model() -> None:
