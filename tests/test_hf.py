@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def test_gpt2_equals_our_gpt_with_copied_weights() -> None:
     theirs = mb.make_model("hf/gpt2", info, activation_function="gelu", layer_norm_epsilon=1e-6).eval()
     ours = mb.make_model("sequence", info, causal=True, mlp_ratio=4.0).eval()
     weights = {name.removeprefix("model.transformer."): tensor for name, tensor in theirs.state_dict().items()}
-    tokens = info.observation_space.shape[0]
+    tokens = len(weights["wpe.weight"])
     copied = {
         "embedding.weight": weights["wte.weight"],
         "pos_embed": weights["wpe.weight"][None, :tokens],
@@ -75,12 +76,12 @@ def test_gpt2_equals_our_gpt_with_copied_weights() -> None:
 @needs_transformers
 def test_the_preset_gives_the_size_and_options_change_it() -> None:
     def size(**options: int) -> tuple[int, int, int, int]:
-        c = mb.make_model("hf/llama", LOOKUP.info, **options).model.config  # pyright: ignore
+        c: Any = mb.make_model("hf/llama", LOOKUP.info, **options).get_submodule("model").config
         return c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.head_dim
 
     assert size() == (64, 3, 2, 32)
     assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32)
-    gpt = mb.make_model("hf/gpt2", LOOKUP.info, n_embd=32).model.config  # pyright: ignore
+    gpt: Any = mb.make_model("hf/gpt2", LOOKUP.info, n_embd=32).get_submodule("model").config
     assert (gpt.hidden_size, gpt.max_position_embeddings) == (32, 12)
 
 

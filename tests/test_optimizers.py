@@ -165,7 +165,7 @@ def test_muon_leaves_embeddings_and_vectors_to_adamw() -> None:
     model = network()
     optimizer = make_optimizer(model, protocol("timm/muon", weight_decay=0.5))
     train(model, optimizer, 1, 1e-2)
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     by_muon = {names[parameter] for parameter, state in optimizer.state.items() if "momentum_buffer" in state}
     assert by_muon == {"3.weight", "5.weight"}
     decays = {names[p]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -179,7 +179,7 @@ class Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.bias = nn.Linear(3, 3)
-        self.norm = nn.LayerNorm((2, 3))
+        self.norm = nn.LayerNorm([2, 3])
         self.weight = nn.Parameter(torch.ones(3))
         self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
         self.inner = Inner()

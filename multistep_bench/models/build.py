@@ -13,7 +13,6 @@ from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
 from multistep_bench.cards import BaselineCard, is_card_path, list_baselines, list_models, load_baseline
 from multistep_bench.errors import ModelError, NotFound
-
 from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.construct import construct
 from multistep_bench.models.libraries import library_names, library_of

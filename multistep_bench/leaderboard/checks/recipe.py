@@ -1,7 +1,7 @@
 """What a specification may say: the task and budget of a shipped card, a model that may compete, and its track.
 
-The fixed track is the card's protocol as it is, with more seeds if one likes. Another optimiser, rate grid, batch
-size or precision, or gradients that are rescaled, make a run of the open track. What decides how far a number
+The fixed track is the card's protocol as it is, with more seeds if one likes. Another optimiser, schedule, rate grid,
+batch size or precision, or a recipe of the model's own, make a run of the open track. What decides how far a number
 reaches (budget, evaluations, items) cannot be changed on any track.
 """
 
@@ -36,7 +36,7 @@ def recipe_changes(spec: RunSpec) -> dict[str, Any]:
         if value != getattr(card, key) and key not in (*FROZEN, "seeds")
     }
     if spec.model.recipe != Recipe():
-        changes["recipe"] = spec.model.recipe.model_dump(exclude_none=True)
+        changes["recipe"] = spec.model.recipe.model_dump(exclude_defaults=True)
     return changes
 
 
