@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from multistep_bench.cards import Protocol
-from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
+from multistep_bench.protocol import Protocol
+from multistep_bench.training.optimizers import make_optimizer, set_learning_rate
+from multistep_bench.training.schedules import learning_rate
 
 
 def protocol(**changes: object) -> Protocol:
@@ -72,7 +73,7 @@ def test_biases_norms_and_named_parameters_do_not_decay() -> None:
     model = Model()
     decay = {
         parameter: group["weight_decay"]
-        for group in adamw(model, protocol(weight_decay=0.05)).param_groups
+        for group in make_optimizer(model, protocol(weight_decay=0.05)).param_groups
         for parameter in group["params"]
     }
     found = {name: decay[parameter] for name, parameter in model.named_parameters()}
@@ -80,6 +81,6 @@ def test_biases_norms_and_named_parameters_do_not_decay() -> None:
 
 
 def test_betas_and_rate_reach_every_group() -> None:
-    optimizer = adamw(nn.Linear(2, 2), protocol(betas=[0.8, 0.9]))
+    optimizer = make_optimizer(nn.Linear(2, 2), protocol(betas=[0.8, 0.9]))
     set_learning_rate(optimizer, 0.25)
     assert [(group["betas"], group["lr"]) for group in optimizer.param_groups] == [((0.8, 0.9), 0.25)] * 2

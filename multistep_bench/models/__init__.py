@@ -5,5 +5,6 @@ BUILTIN = {  # name → the module that registers it
     "vit_oracle": "multistep_bench.models.oracle",
     "resnet9": "multistep_bench.models.resnet",
     "resnet18": "multistep_bench.models.resnet",
+    "resnet34": "multistep_bench.models.resnet34",
     "sequence": "multistep_bench.models.sequence",
 }

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from multistep_bench import seeds
-from multistep_bench.cards import BaselineCard, Protocol, Recipe, TaskCard
+from multistep_bench.cards import BaselineCard, TaskCard
+from multistep_bench.protocol import Protocol, Recipe
 from multistep_bench.strict import Strict, content_sha256
 
 SPEC_SCHEMA = "msb.spec/1"
