@@ -20,7 +20,8 @@ class QR(nn.Module):
     the keys after the first head_dim have weights that depend on them no more.
 
     Takes no mask: hidden keys would leave rows whose weights do not sum to 1, and under a causal mask columns would
-    depend on later queries, so a causal model refuses this rule. In float32 or finer, whatever the type of q.
+    depend on later queries, so a causal model refuses this rule. Computed in float32 or finer, whatever the type of q;
+    as U of an ill-conditioned q·kᵀ enlarges the rounding of q and k, do not project in bfloat16 either.
     Stored are U, [B, heads, N, N], and one panel [B, heads, N, r] for each of the r = min(N − 1, head_dim) reflections.
     """
 
