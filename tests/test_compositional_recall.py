@@ -66,7 +66,8 @@ def test_a_solver_of_every_kind_lands_on_the_level_computed_for_it(side: int, ke
         ]
         return accuracy(pick(choices), batch)
 
-    def within(level: float) -> object:
+    def within(level: float | None) -> object:
+        assert level is not None
         return pytest.approx(level, abs=four_errors(level, N))
 
     assert accuracy(pick([list(range(values))] * N), batch) == within(levels.chance)

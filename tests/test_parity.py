@@ -62,11 +62,16 @@ def test_a_solver_of_every_kind_lands_on_the_level_computed_for_it(n: int, k: in
     seen, counted = torch.bincount(minus, minlength=n + 1), torch.bincount(minus, odd.double(), minlength=n + 1)
     best = (counted > seen / 2).long()
     assert levels.shortcut == task.of_the_count
+    assert task.of_the_count >= task.known(0) - 1e-12
     assert accuracy(best[bits(batch).sum(1)], batch) == within(task.of_the_count)
-    assert levels.chance <= task.known(0) <= levels.shortcut + 1e-12
+    factors = bits(batch)[:, task.factors].sum(1)
+    thresholds = [accuracy((factors >= t).long() ^ flip, batch) for t in range(k + 1) for flip in (0, 1)]
+    assert max(thresholds) == within(task.of_a_threshold)
 
 
 def test_known_levels() -> None:
+    # m of four factors are −, each with probability 0.4; + is named for m ≥ 2: right for m = 2 and 4, and for m = 1.
+    assert parity(factors=4, bias=0.2).of_a_threshold == pytest.approx(4 * 0.4 * 0.6**3 + 6 * 0.4**2 * 0.6**2 + 0.4**4)
     assert parity(bits=10, factors=3, bias=0.5).known(0) == 0.5625  # ½(1 + 0.5³)
     assert parity(bits=10, factors=3, bias=0.5).known(2) == 0.75
     # Two of three fair bits: 0 or 3 are − (1/4): the product is +. One or two are − (3/4): it is − in two of three.

@@ -51,7 +51,8 @@ def test_a_solver_of_every_kind_lands_on_the_level_computed_for_it(
     task = trigger(tokens=tokens, symbols=symbols, probability=probability)
     batch, levels = draw(task), task.levels()
 
-    def within(level: float) -> object:
+    def within(level: float | None) -> object:
+        assert level is not None
         return pytest.approx(level, abs=four_errors(level, N))
 
     any_class = torch.randint(symbols + 1, (N,), generator=stream("chance"))

@@ -55,7 +55,8 @@ def test_a_solver_of_every_kind_lands_on_the_level_computed_for_it(chains: int, 
     batch, levels = draw(task), task.levels()
     samples = read(batch)
 
-    def within(level: float) -> object:
+    def within(level: float | None) -> object:
+        assert level is not None
         return pytest.approx(level, abs=four_errors(level, N))
 
     assert accuracy(pick([list(range(symbols))] * N), batch) == within(levels.chance)
