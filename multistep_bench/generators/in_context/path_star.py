@@ -9,7 +9,7 @@ from multistep_bench.batch import Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.in_context.groups import in_random_order
-from multistep_bench.generators.sampling import integers, shuffled
+from multistep_bench.generators.sampling import shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
 
@@ -87,8 +87,7 @@ class PathStar(TaskGenerator):
         centre, arms = names[:, :1], names[:, 1:].view(n, p.arms, p.length)
         walks = torch.cat((centre.unsqueeze(1).expand(-1, p.arms, -1), arms), 2)  # n, d, ℓ + 1
         edges = in_random_order(walks.unfold(2, 2, 1).flatten(1, 2), rng)
-        number = integers(p.arms, n, 1, 1, rng=rng).expand(-1, -1, p.length)
-        path = arms.gather(1, number).squeeze(1)  # n, ℓ
+        path = arms[:, 0]  # n, ℓ; the first is as good as any, for their names and their places are random
         steps = {"arm": _place(edges, centre, path[:, :1])}
         steps |= {f"node_{i}": path[:, i - 1].contiguous() for i in range(2, p.length)}
         return Batch(torch.cat((edges, centre, path[:, away - 1 : away]), 1), path[:, 0].contiguous(), steps)
