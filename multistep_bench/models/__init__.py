@@ -6,4 +6,6 @@ BUILTIN = {  # name → the module that registers it
     "resnet9": "multistep_bench.models.resnet",
     "resnet18": "multistep_bench.models.resnet",
     "sequence": "multistep_bench.models.sequence",
+    "gated_vit": "multistep_bench.models.gate",
+    "gated_sequence": "multistep_bench.models.gate",
 }

@@ -29,6 +29,7 @@ RULES = {
     "ssmax_fixed": "scalable softmax, not learned",
     "entmax": "1.5-entmax",
     "differential": "differential attention",
+    "gate": "output gate",
     "fixed_regions": "fixed to regions",
     "fixed_uniform": "uniform",
     "oracle": "oracle",
