@@ -83,6 +83,20 @@ def test_a_solver_of_every_kind_lands_on_the_level_computed_for_it(arms: int, le
     assert accuracy(torch.tensor([walk_back(*star)[0] for star in stars]), batch) == levels.ceiling == 1
 
 
+def test_the_edges_of_the_goals_arm_stand_anywhere() -> None:
+    batch = draw(path_star(arms=2, length=2, nodes=5))
+    stars = read(batch)
+    paths = [walk_back(*star) for star in stars]
+    first = Counter(star[0].index((star[1], path[0])) for star, path in zip(stars, paths, strict=True))
+    last = Counter(star[0].index((path[0], path[1])) for star, path in zip(stars, paths, strict=True))
+    for places in (first, last):
+        assert [places[i] / N for i in range(4)] == [pytest.approx(1 / 4, abs=four_errors(1 / 4, N))] * 4
+    for names in (batch.targets, torch.tensor([goal for _, _, goal in stars])):
+        assert (torch.bincount(names, minlength=5) / N).tolist() == [
+            pytest.approx(1 / 5, abs=four_errors(1 / 5, N))
+        ] * 5
+
+
 def test_nearer_goals_are_measured_apart() -> None:
     further = path_star(arms=3, length=4).auxiliary(999, stream("secondary"))
     assert list(further) == ["goal 1", "goal 2", "goal 3"]
