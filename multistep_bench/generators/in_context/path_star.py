@@ -95,6 +95,6 @@ class PathStar(TaskGenerator):
 
 def _place(edges: torch.Tensor, centre: torch.Tensor, neighbour: torch.Tensor) -> torch.Tensor:
     """How many edges [B, 2E] lead from the centre [B, 1] before the one that leads to the neighbour [B, 1]; [B]."""
-    starts, ends = edges[:, ::2] == centre, edges[:, 1::2]
-    found = (starts & (ends == neighbour)).int().argmax(1, keepdim=True)
-    return starts.cumsum(1).gather(1, found).squeeze(1) - 1
+    of_centre = edges[:, ::2] == centre
+    found = (edges[:, 1::2] == neighbour).int().argmax(1, keepdim=True)  # one edge leads to each node
+    return of_centre.cumsum(1).gather(1, found).squeeze(1) - 1
