@@ -7,7 +7,6 @@ from multistep_bench.errors import ModelError
 from multistep_bench.registry import register_attention
 
 DEPENDENT = 1e-5  # a column whose rest is shorter than this share of it counts as a combination of earlier ones
-SMALLEST = 1e-30  # of squared lengths, far below any that training produces
 
 
 @register_attention("qr")
@@ -79,7 +78,7 @@ def _normal(vector: torch.Tensor, length: torch.Tensor, column: int, tokens: int
     below = torch.arange(tokens, device=vector.device)
     rest = torch.where(below >= column, vector, 0.0)
     squared = rest.square().sum(-1, keepdim=True)
-    independent = squared > DEPENDENT**2 * length.unsqueeze(-1) + SMALLEST
+    independent = squared > DEPENDENT**2 * length.unsqueeze(-1)
     norm = torch.where(independent, squared, 1.0).sqrt()
     sign = torch.where(rest[..., column : column + 1] < 0, -1.0, 1.0)
     normal = rest + torch.where(below == column, sign * norm, 0.0)
