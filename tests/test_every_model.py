@@ -102,7 +102,7 @@ def test_it_trains_in_bfloat16(name, task):
         loss = flat_cross_entropy(answer.float(), batch.targets)
     loss.backward()
     assert answer.dtype == torch.bfloat16
-    # An orthogonal factor enlarges the rounding of what it is taken of; over 34 layers rounding adds up, to 0.04 to 0.11.
+    # An orthogonal factor enlarges the rounding of what it is taken of; over 34 layers it adds up, to 0.04 to 0.11.
     bound = 0.5 if name.endswith("_qr") else 0.15 if name == "resnet34" else 0.05
     assert (answer - exact).abs().max() < bound * exact.abs().max().clamp(min=1)
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
