@@ -11,6 +11,7 @@ from multistep_bench.batch import Batch
 from multistep_bench.cards import list_baselines, list_tasks, load_baseline
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models import build as models
+from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.trainer import flat_cross_entropy
 
 IMAGES = ("two_step_digits-v1", "two_step_glyphs-v1")
@@ -78,7 +79,7 @@ def test_its_state_is_saved_whole(name, task):
     trained, batch = seeded(name, task)
     fresh, _ = seeded(name, task, seed=5)
     train(trained, batch)
-    getattr(trained, "set_progress", lambda fraction: None)(0.3)
+    progress_setter(trained)(0.3)
     fresh.load_state_dict(trained.state_dict())
     assert torch.equal(models.logits(fresh.eval(), batch), models.logits(trained.eval(), batch))
 
@@ -87,7 +88,7 @@ def test_progress_changes_heat_treatment_alone(name, task):
     model, batch = seeded(name, task)
     train(model, batch)
     model.eval()
-    set_progress = getattr(model, "set_progress", lambda fraction: None)
+    set_progress = progress_setter(model)
     set_progress(0.0)
     start = models.logits(model, batch)
     set_progress(1.0)
