@@ -197,3 +197,30 @@ class Inner(nn.Module):
 
 def test_weight_decay_depends_on_shapes_and_modules_and_not_on_names() -> None:
     assert decayed_names(Odd()) == {"bias.weight", "inner.bias"}
+
+
+def test_biases_norms_and_named_parameters_do_not_decay() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+            self.norm = nn.LayerNorm(3)
+            self.cls_token = nn.Parameter(torch.ones(1, 1, 3))
+
+        def no_weight_decay(self) -> set[str]:
+            return {"cls_token"}
+
+    model = Model()
+    decay = {
+        parameter: group["weight_decay"]
+        for group in make_optimizer(model, protocol("adamw", weight_decay=0.05)).param_groups
+        for parameter in group["params"]
+    }
+    found = {name: decay[parameter] for name, parameter in model.named_parameters()}
+    assert found == {"linear.weight": 0.05, "linear.bias": 0, "norm.weight": 0, "norm.bias": 0, "cls_token": 0}
+
+
+def test_betas_and_rate_reach_every_group() -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), protocol("adamw", betas=[0.8, 0.9]))
+    set_learning_rate(optimizer, 0.25)
+    assert [(group["betas"], group["lr"]) for group in optimizer.param_groups] == [((0.8, 0.9), 0.25)] * 2
