@@ -132,7 +132,7 @@ def test_list_names_everything_and_imports_no_torch(tmp_path: Path) -> None:
 def test_list_of_an_unknown_kind_names_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, error = in_process(capsys, "list", "modles")
     assert code == 2
-    assert "tasks, models, attention" in error
+    assert "tasks, models, optimizers, attention" in error
 
 
 def test_a_dry_run_counts_and_writes_nothing(
