@@ -7,6 +7,6 @@ BUILTIN = {  # name → the module that registers it
     "resnet18": "multistep_bench.models.resnet",
     "resnet34": "multistep_bench.models.resnet34",
     "sequence": "multistep_bench.models.sequence",
-    "gated_vit": "multistep_bench.models.gate",
-    "gated_sequence": "multistep_bench.models.gate",
+    "gated_vit": "multistep_bench.models.gated",
+    "gated_sequence": "multistep_bench.models.gated",
 }

@@ -7,7 +7,7 @@ import torch
 
 import multistep_bench as mb
 from multistep_bench.errors import ModelError
-from multistep_bench.models.gate import GatedAttention
+from multistep_bench.models.gated import GatedAttention
 from multistep_bench.models.transformer import Attention
 
 IMAGES = mb.make_task("two_step_digits-v1")
