@@ -13,9 +13,7 @@ from multistep_bench.models.initial import weight_std
 from multistep_bench.registry import register_model
 
 Steps = dict[str, torch.Tensor]
-Marker = Callable[
-    [Inputs, Steps], torch.Tensor
-]  # inputs and steps, each [B] → where the answer stands, [B, tokens] bool
+Marker = Callable[[Inputs, Steps], torch.Tensor]  # inputs and steps → where the answer stands, [B, T] bool
 MARKS = "marks"  # beside an episode's items and labels
 TOKENS = "tokens"
 
