@@ -8,12 +8,13 @@ Every problem of a card is reported at once, with the file and the key.
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from multistep_bench import registry
 from multistep_bench.errors import CardError, NotFound
+from multistep_bench.protocol import Protocol, Recipe
 from multistep_bench.strict import Strict, content_sha256, validated
 from multistep_bench.trusted_code import check_trusted
 
@@ -22,84 +23,9 @@ DEFAULT_TASK = "two_step_digits-v1"
 DEFAULT_PROTOCOL = "quick"
 
 
-# Bounds far beyond any use, so that every card is priced or refused at once, whoever wrote it.
-MANY = 10**12  # samples, steps
 CARD_BYTES = 1 << 18
 TINY = 1e-6  # an accuracy that no number of items could tell from none
-Rate = Annotated[float, Field(gt=0, le=1e38)]  # float32 has no larger numbers
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Measure = Literal["accuracy", "loss"]
-
-
-class Protocol(Strict):
-    """How every model is trained and evaluated on a task; one of a card's `[protocols.NAME]` tables.
-
-    budget:            training samples a cell draws, replays included.
-    evaluations:       evaluations after the one at the start, evenly spaced over the budget.
-    evaluation_items:  held-out items of each evaluation, the same ones throughout a cell.
-    seeds:             cells per learning rate.
-    first_seed:        index of the first of them; a claim takes seeds that no screen before it used.
-    learning_rates:    the grid, ascending.
-    warmup:            fraction of the budget over which the rate rises linearly from `warmup_rate`.
-    schedule:          what follows the warm-up: "constant", "cosine" or "linear" down to `final_rate`,
-                       or "inverse_sqrt".
-    schedule_period:   samples after which the rate is set anew (an epoch, say); 0 sets it every batch.
-    precision:         "float32", or "bfloat16" for automatic mixed precision.
-    size:              the preset of model size, where it differs from the card's.
-    """
-
-    budget: int = Field(gt=0, le=MANY)
-    batch_size: int = Field(gt=0, le=10**6)
-    evaluations: int = Field(ge=100, le=10**6)
-    evaluation_items: int = Field(gt=0, le=10**7)
-    seeds: int = Field(gt=0, le=10**5)
-    first_seed: int = Field(default=0, ge=0, le=9 * 10**5)
-    learning_rates: tuple[Rate, ...] = Field(min_length=1, max_length=1000, strict=False)
-    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), strict=False)
-    weight_decay: float = Field(default=0.05, ge=0, le=1e6)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    warmup: float = Field(default=0.0, ge=0, lt=1)
-    warmup_rate: Rate = 1e-6
-    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
-    final_rate: Rate = 1e-6
-    schedule_period: int = Field(default=0, ge=0, le=MANY)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    size: str | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Protocol":
-        if self.budget % (self.evaluations * self.batch_size):
-            raise ValueError(
-                f"budget {self.budget} is not a multiple of evaluations × batch_size"
-                f" = {self.evaluations * self.batch_size}"
-            )
-        if self.schedule == "inverse_sqrt" and not self.warmup:
-            raise ValueError("schedule 'inverse_sqrt' falls from the end of the warm-up; set warmup above 0")
-        if list(self.learning_rates) != sorted(set(self.learning_rates)):
-            raise ValueError(f"learning_rates {list(self.learning_rates)} are not ascending and distinct")
-        if self.schedule_period % self.batch_size:
-            raise ValueError(
-                f"schedule_period {self.schedule_period} is not a multiple of batch_size {self.batch_size}"
-            )
-        return self
-
-    @property
-    def seed_indices(self) -> range:
-        return range(self.first_seed, self.first_seed + self.seeds)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of a cell."""
-        return self.budget // self.batch_size
-
-    @property
-    def steps_per_evaluation(self) -> int:
-        return self.steps // self.evaluations
-
-    @property
-    def interval(self) -> int:
-        """Samples between two evaluations, Δ."""
-        return self.budget // self.evaluations
 
 
 class Levels(Strict):
@@ -147,7 +73,8 @@ class TaskCard(Strict):
     """A task: what is drawn, what it is measured against, how models are trained on it.
 
     `base` names another card that this one starts from; what it writes is laid over the base's, key by key. It never
-    inherits levels or batch hash, nor the parameters of another generator.
+    inherits levels, bottleneck or batch hash, nor the parameters of another generator.
+    `bottleneck` is what a gate run found its plateau to be (`check TASK --gate`); None where none was run.
     `size` is the preset of model size that reference models take, unless a protocol names another.
     `batch_sha256` pins the first batches (see `generators.task.batch_sha256`).
     """
@@ -159,6 +86,7 @@ class TaskCard(Strict):
     source: str
     generator: str
     base: str | None = None
+    bottleneck: Literal["attention", "not attention alone"] | None = None
     size: str = "tiny"
     parameters: dict[str, Any] = Field(default_factory=dict)
     levels: Levels
@@ -196,12 +124,6 @@ class TaskCard(Strict):
                 exclude_defaults=True,
             )
         )
-
-
-class Recipe(Strict):
-    """What a baseline changes in training besides the model."""
-
-    gradient_rescaling: Literal["layer", "head"] | None = None
 
 
 class BaselineCard(Strict):
@@ -306,7 +228,7 @@ def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
     parent = read_toml(parent_path)
     if "base" in parent:
         raise CardError(f"{path}: base '{base}' has a base itself; name the card it starts from")
-    dropped = {"id", "batch_sha256", "levels"}
+    dropped = {"id", "batch_sha256", "levels", "bottleneck"}
     if content.get("generator") not in (None, parent.get("generator")):
         dropped.add("parameters")  # they are those of the base's generator
     return deep_merge({key: value for key, value in parent.items() if key not in dropped}, content)

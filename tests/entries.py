@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from multistep_bench.cards import Recipe, load_task
+from multistep_bench.cards import load_task
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import ENTRY_FILE, EntryFile, make_entry_file
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.submission import submit
+from multistep_bench.protocol import Recipe
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.record import Curve, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec

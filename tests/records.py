@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from multistep_bench.cards import Protocol, Recipe, TaskCard
+from multistep_bench.cards import TaskCard
+from multistep_bench.protocol import Protocol, Recipe
 from multistep_bench.runs.events import Environment, EvaluationSet
 from multistep_bench.runs.record import MISSING, Curve, Record
 from multistep_bench.runs.spec import Cell, ModelSpec, RunSpec

@@ -14,14 +14,17 @@ from multistep_bench import bench as benchmarks
 from multistep_bench.bench import PerSampleTwoStep, bench, bench_data
 from multistep_bench.bench.attention import contestants, dense_normsoftmax, draw_inputs, measure_attention
 from multistep_bench.bench.cells import launched_cost, measure_cells, stacked_cost
+from multistep_bench.bench.data import measure_data
 from multistep_bench.bench.paper import measure_paper, paper_spec
 from multistep_bench.bench.plain import PlainCell
 from multistep_bench.bench.quick import measure_quick, quick_spec, single_trainer
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.scaling import measure_scaling
 from multistep_bench.bench.timing import interleaved, peak_memory, speedup
+from multistep_bench.cards import load_task
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError, NotFound, RunError
+from multistep_bench.generators import BUILTIN
 from multistep_bench.generators.task import make_task
 from multistep_bench.models.build import count_parameters
 from multistep_bench.training.plan import task_of
@@ -50,6 +53,18 @@ def test_bench_data_reports_both_speeds_and_their_ratio_and_restores_the_threads
     assert torch.get_num_threads() == before
     assert found["ratio"] == pytest.approx(found["samples_per_second"] / found["reference_samples_per_second"])
     assert found["reference_samples_per_second"] > 0
+
+
+def test_bench_data_lists_every_generator_that_needs_no_files() -> None:
+    rows = {row.task: row for row in measure_data(0.0, CPU).rows}
+    assert {load_task(name).generator for name in rows} == {"image_episodes", "indicator"} | {
+        name
+        for name, module in BUILTIN.items()
+        if ".tiles." not in module and name not in ("image_episodes", "text_mlm")
+    }
+    assert [name for name, row in rows.items() if row.ratio is not None] == ["two_step_glyphs-v1"]
+    assert (rows["markov-v1"].tokens, rows["window_sum-v1"].tokens, rows["icl_glyphs-v1"].tokens) == (100, 16, None)
+    assert all(row.samples_per_second > 0 and row.repeats >= 3 for row in rows.values())
 
 
 def test_measures_take_turns_after_a_round_that_does_not_count() -> None:

@@ -24,6 +24,12 @@ WITHOUT_FILES = [
     "lookup-v1",
     "markov-v1",
     "mlm_agreement-v1",
+    "two_hop-v1",
+    "compositional_recall-v1",
+    "trigger-v1",
+    "path_star-v1",
+    "window_sum-v1",
+    "parity-v1",
 ]
 
 

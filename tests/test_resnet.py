@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet34
 
 import multistep_bench as mb
 from multistep_bench.errors import ModelError, NotFound
@@ -20,6 +20,17 @@ def test_resnet18_equals_torchvisions_with_copied_weights():
     theirs.load_state_dict(ours.state_dict())
     images = torch.rand(4, 3, 56, 56)
     assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+
+
+def test_resnet34_equals_torchvisions_with_copied_weights_and_starts_as_it():
+    torch.manual_seed(0)
+    ours, theirs = mb.make_model("resnet34", LARGE.info, size="paper"), resnet34(num_classes=8)
+    for name, parameter in ours.named_parameters():
+        if "conv" in name:
+            assert parameter.std().item() == pytest.approx(theirs.get_parameter(name).std().item(), rel=0.1), name
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.rand(4, 3, 56, 56)
+    assert torch.allclose(ours(images), theirs(images), atol=1e-4)
 
 
 def test_initial_weights_are_distributed_as_torchvisions():

@@ -37,6 +37,11 @@ def whole(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return launch(spec, tmp_path_factory.mktemp("whole") / "run", workers=1)
 
 
+def _hears_of_a_hangup() -> None:
+    """Under nohup the tests, and what they start, would not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(spec: RunSpec, folder: Path, mark: str) -> subprocess.Popen:
     """The run in a process group of its own, with two workers, as a user starts it."""
     changes = [part for key, value in spec.changes.items() for part in ("--set", f"{key}={value}")]
@@ -44,7 +49,12 @@ def start(spec: RunSpec, folder: Path, mark: str) -> subprocess.Popen:
     command += ["--protocol", "smoke", "--workers", "2", "--checkpoint-every", "0", "--out", str(folder), *changes]
     environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_hears_of_a_hangup,
     )
 
 
@@ -119,6 +129,7 @@ def test_a_worker_in_a_step_of_a_minute_ends_with_its_parent(name: str, tmp_path
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_hears_of_a_hangup,
         )
         assert wait_until(lambda folder=folder: len(list(folder.glob("cells/*.partial"))) == 2, 60)
         end(parent, name, random.Random(f"{name}-{moment}"))

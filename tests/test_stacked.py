@@ -10,14 +10,16 @@ from test_launch import TASK, Notes, curves
 from torch import nn
 
 from multistep_bench.batch import Inputs
-from multistep_bench.cards import Protocol
 from multistep_bench.models.build import build
+from multistep_bench.protocol import Protocol
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.decay import decayed_names
 from multistep_bench.training.launch import launch
-from multistep_bench.training.optimizer import StackedAdamW, adamw, decayed_names, set_learning_rate
+from multistep_bench.training.optimizers import make_optimizer, set_learning_rate
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.stackable import why_not_stackable
 from multistep_bench.training.stacked import StackedTrainer
+from multistep_bench.training.stacked_optimizers import StackedAdamW
 from multistep_bench.training.trainer import SingleTrainer, Trainer
 
 CPU = torch.device("cpu")
@@ -122,8 +124,8 @@ def test_stacked_adamw_is_torchs_for_each_cell() -> None:
         name: torch.stack([dict(model.named_parameters())[name].detach() for model in models]).requires_grad_()
         for name in ("weight", "bias")
     }
-    optimizer = StackedAdamW(stacks, decayed_names(models[0], protocol), protocol)
-    singles = [adamw(model, protocol) for model in models]
+    optimizer = StackedAdamW(stacks, decayed_names(models[0]), protocol)
+    singles = [make_optimizer(model, protocol) for model in models]
     for _ in range(30):
         gradients = {name: torch.randn_like(stack) for name, stack in stacks.items()}
         for name, stack in stacks.items():

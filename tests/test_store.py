@@ -33,10 +33,11 @@ def spec() -> RunSpec:
 
 
 NEW_KEYS = {
-    "class Protocol(Strict):": "    invented: float = 0.25\n",
-    "class TaskCard(Strict):": "    invented: str | None = None\n",
-    "class BaselineCard(Strict):": "    invented: tuple[int, ...] = (1, 2)\n",
-    "class Scoring(Strict):": "    invented: bool = True\n",
+    ("protocol.py", "class Protocol(Strict):"): "    invented: float = 0.25\n",
+    ("protocol.py", "class Recipe(Strict):"): "    invented: int = 3\n",
+    ("cards.py", "class TaskCard(Strict):"): "    invented: str | None = None\n",
+    ("cards.py", "class BaselineCard(Strict):"): "    invented: tuple[int, ...] = (1, 2)\n",
+    ("cards.py", "class Scoring(Strict):"): "    invented: bool = True\n",
 }
 
 IN_THE_FUTURE = """
@@ -69,14 +70,12 @@ def test_new_keys_and_other_words_in_cards_orphan_no_run(spec: RunSpec, tmp_path
     future = tmp_path / "future"
     for name in ("multistep_bench", "tasks", "baselines"):
         shutil.copytree(CHECKOUT / name, future / name, ignore=shutil.ignore_patterns("__pycache__"))
-    module = future / "multistep_bench" / "cards.py"
-    text = module.read_text(encoding="utf-8")
-    for heading, key in NEW_KEYS.items():
-        head, found, tail = text.partition(heading)
+    for (name, heading), key in NEW_KEYS.items():
+        module = future / "multistep_bench" / name
+        head, found, tail = module.read_text(encoding="utf-8").partition(heading)
         assert found
         docstring_end = tail.index('"""', tail.index('"""') + 3) + 4
-        text = head + found + tail[:docstring_end] + key + tail[docstring_end:]
-    module.write_text(text, encoding="utf-8")
+        module.write_text(head + found + tail[:docstring_end] + key + tail[docstring_end:], encoding="utf-8")
     card = future / "tasks" / "two_step_digits-v1.toml"
     words = card.read_text(encoding="utf-8")
     card.write_text(words.replace('summary = """', 'summary = """Reworded. ', 1), encoding="utf-8")

@@ -1,6 +1,7 @@
 """How fast batches are made, beside a loader that makes one sample at a time."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -11,11 +12,27 @@ from torch.utils.data import DataLoader, Dataset
 from multistep_bench import seeds
 from multistep_bench.bench.result import Measured
 from multistep_bench.bench.timing import CPU, interleaved, speedup, timed
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.generators.tiles.canvas import COLOUR_NOISE, RED_BLUE
 from multistep_bench.sources.images import open_source
 
 BATCH = 512
+IMAGES = "two_step_glyphs-v1"  # the task that the reference makes too
+TASKS = (  # one of every generator that needs no files
+    IMAGES,
+    "icl_gaussian-v1",
+    "icl_glyphs-v1",
+    "lookup-v1",
+    "two_hop-v1",
+    "compositional_recall-v1",
+    "trigger-v1",
+    "path_star-v1",
+    "window_sum-v1",
+    "parity-v1",
+    "markov-v1",
+    "mlm_agreement-v1",
+)
 
 
 class PerSampleTwoStep(Dataset):
@@ -48,42 +65,53 @@ class PerSampleTwoStep(Dataset):
 
 @dataclass(frozen=True)
 class DataRow:
-    """Batches of the suite and of the reference."""
+    """Batches of the suite, and of the reference where it makes the same task; a sample is an image or a sequence.
+
+    tokens: length of a sequence, or None for images and episodes.
+    """
 
     task: str
+    tokens: int | None
     batch_size: int
     threads: int
     samples_per_second: float
-    reference_samples_per_second: float
-    ratio: float
-    ratio_range: tuple[float, float]
+    reference_samples_per_second: float | None
+    ratio: float | None
+    ratio_range: tuple[float, float] | None
     repeats: int
 
 
 def measure_data(seconds: float, device: torch.device) -> Measured:
-    """Training samples a second of two_step_glyphs-v1 (56×56×3) on one CPU thread, whatever the device."""
-    task, rng = make_task("two_step_glyphs-v1"), seeds.generator(seeds.derive("bench", "data"))
+    """Training samples a second of `TASKS` on one CPU thread, whatever the device; the first beside the reference."""
+    rng = seeds.generator(seeds.derive("bench", "data"))
     batches = iter(DataLoader(PerSampleTwoStep(), batch_size=BATCH))
+    tasks = {name: make_task(name) for name in TASKS}
     measures = {
-        "suite": timed(lambda: task.sample(BATCH, split="train", rng=rng), threads=1),
-        "reference": timed(lambda: next(batches), threads=1),
+        name: timed(partial(task.sample, BATCH, split="train", rng=rng), threads=1) for name, task in tasks.items()
     }
+    measures["reference"] = timed(lambda: next(batches), threads=1)
     times = interleaved(measures, seconds)
-    ratio, ratio_range = speedup(times["suite"], times["reference"])
-    row = DataRow(
+    rows = tuple(_row(task, times[name], times["reference"]) for name, task in tasks.items())
+    return Measured("one image at a time with NumPy, stacked by a torch DataLoader", {}, rows)
+
+
+def _row(task: TaskGenerator, times: list[float], reference: list[float]) -> DataRow:
+    ratio, ratio_range = speedup(times, reference) if task.id == IMAGES else (None, None)
+    shape = task.info.observation_space.shape
+    return DataRow(
         task=task.id,
+        tokens=shape[0] if task.info.kind == "tokens" and shape else None,
         batch_size=BATCH,
         threads=1,
-        samples_per_second=BATCH / median(times["suite"]),
-        reference_samples_per_second=BATCH / median(times["reference"]),
+        samples_per_second=BATCH / median(times),
+        reference_samples_per_second=None if ratio is None else BATCH / median(reference),
         ratio=ratio,
         ratio_range=ratio_range,
-        repeats=len(times["suite"]),
+        repeats=len(times),
     )
-    return Measured("one image at a time with NumPy, stacked by a torch DataLoader", {}, (row,))
 
 
 def bench_data(seconds: float = 2.0) -> dict[str, Any]:
-    """The row of `measure_data` as plain data, such as "samples_per_second" and "ratio"."""
+    """The first row of `measure_data` as plain data, such as "samples_per_second" and "ratio"."""
     measured = measure_data(seconds, CPU)
     return {"reference": measured.reference, **asdict(measured.rows[0])}

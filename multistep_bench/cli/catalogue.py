@@ -9,6 +9,7 @@ from rich.table import Table
 from multistep_bench import cards, registry
 from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from
 from multistep_bench.errors import BenchError, CardError, NotFound
+from multistep_bench.protocol import OPTIMIZERS
 from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 data_app = typer.Typer(help="The data files that tasks read.", no_args_is_help=True)
@@ -17,13 +18,17 @@ app.add_typer(data_app, name="data")
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="tasks, models, attention, generators, sources or all.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="tasks, models, optimizers, attention, generators, sources or all.")
+    ] = "all",
+    every: Annotated[bool, typer.Option("--all", help="Also every name of timm and Hugging Face.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List tasks, models, attention rules, generators and data sources."""
+    """List tasks, models, optimisers, attention rules, generators and data sources."""
     names = {
         "tasks": cards.list_tasks(),
         "models": cards.list_models(),
+        "optimizers": list(OPTIMIZERS),
         "attention": registry.attention_rules.names(),
         "generators": registry.generators.names(),
         "sources": registry.sources.names(),
@@ -33,6 +38,8 @@ def list_names(
     registries = (registry.models, registry.attention_rules, registry.generators, registry.sources)
     broken = {name: reason for each in registries for name, reason in each.broken_plugins().items()}
     shown = names if what == "all" else {what: names[what]}
+    if every:
+        _add_libraries(shown)
     if as_json:
         print_json({**shown, "broken": broken})
         return
@@ -45,23 +52,54 @@ def list_names(
             table.add_row(name, titles.get(name, ""))
         console.print(table)
     if "models" in shown:
-        console.print("  --model also takes timm/NAME, package.module:build and the path of a card", style="dim")
+        console.print(
+            "  --model also takes timm/NAME, hf/NAME, package.module:build and the path of a card", style="dim"
+        )
+    if "optimizers" in shown and not every:
+        console.print("  protocol.optimizer also takes timm/NAME; list optimizers --all names them", style="dim")
     for name, reason in broken.items():
         console.print(f"broken plug-in {name}: {reason}", style="red")
+
+
+def _add_libraries(names: dict[str, list[str]]) -> None:
+    """Adds what the installed libraries offer to the models and optimisers that are listed; imports them."""
+    if "models" in names:
+        from multistep_bench.models.libraries import library_names
+
+        names["models"] += library_names()
+    if "optimizers" in names:
+        from multistep_bench.training.optimizers import optimizer_names
+
+        names["optimizers"] = optimizer_names()
 
 
 @app.command()
 def describe(
     name: Annotated[str, typer.Argument(help="A task or a model.")],
     task: Annotated[str, typer.Option("--task", help="The task a model is built for.")] = cards.DEFAULT_TASK,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Only this protocol of a task, its learning rate plotted.")
+    ] = None,
     data_root: RootOption = None,
     trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Describe a task (its rule, levels and protocols) or a model (its size and cost on a task)."""
-    from multistep_bench.reporting.describe import describe_model, describe_task, print_description
+    """Describe a task (its rule, levels and protocols), one of its protocols, or a model (size and cost on a task)."""
+    from multistep_bench.reporting.describe import (
+        describe_model,
+        describe_protocol,
+        describe_task,
+        print_description,
+    )
 
-    content = describe_task(cards.load_task(name)) if _is_task(name) else describe_model(name, task, data_root)
+    if not _is_task(name):
+        if protocol is not None:
+            raise BenchError(f"--protocol {protocol}: '{name}' is a model, and protocols belong to tasks; leave it out")
+        content = describe_model(name, task, data_root)
+    elif protocol is not None:
+        content = describe_protocol(cards.load_task(name), protocol)
+    else:
+        content = describe_task(cards.load_task(name))
     if as_json:
         print_json(content)
     else:
@@ -162,7 +200,7 @@ def _is_task(name: str) -> bool:
     """Whether a name given to `describe` is a task's; a card is recognised by its keys."""
     if cards.is_card_path(name):
         return not {"generator", "base"}.isdisjoint(cards.read_toml(Path(name)))
-    if name in cards.list_models() or name.startswith("timm/") or ":" in name:
+    if name in cards.list_models() or name.startswith(("timm/", "hf/")) or ":" in name:
         return False
     if name in cards.list_tasks():
         return True

@@ -11,6 +11,12 @@ BUILTIN = {  # name → the module that registers it
     "image_episodes": "multistep_bench.generators.in_context.image_episodes",
     "lookup": "multistep_bench.generators.in_context.lookup",
     "markov": "multistep_bench.generators.in_context.markov",
+    "two_hop": "multistep_bench.generators.in_context.two_hop",
+    "compositional_recall": "multistep_bench.generators.in_context.compositional_recall",
+    "trigger": "multistep_bench.generators.in_context.trigger",
+    "path_star": "multistep_bench.generators.in_context.path_star",
+    "window_sum": "multistep_bench.generators.arithmetic.window_sum",
+    "parity": "multistep_bench.generators.arithmetic.parity",
     "agreement": "multistep_bench.generators.masked.agreement",
     "text_mlm": "multistep_bench.generators.masked.text_mlm",
 }

@@ -76,6 +76,8 @@ def train_blind(
                 (event,) = content
                 watch(cell, event)
                 if isinstance(event, Outcome):
+                    if event.status == "failed":
+                        raise BenchError(f"{cell.name} of {spec.task.id} broke here: {event.reason}")
                     return judge.record(evaluations, event)
                 evaluations.append(event)
     except (EOFError, ConnectionResetError, BrokenPipeError):

@@ -6,5 +6,8 @@ BUILTIN = {  # name → the module that registers it
     "sequence_oracle": "multistep_bench.models.sequence_oracle",
     "resnet9": "multistep_bench.models.resnet",
     "resnet18": "multistep_bench.models.resnet",
+    "resnet34": "multistep_bench.models.resnet34",
     "sequence": "multistep_bench.models.sequence",
+    "gated_vit": "multistep_bench.models.gate",
+    "gated_sequence": "multistep_bench.models.gate",
 }

@@ -13,32 +13,36 @@ from multistep_bench import registry
 from multistep_bench.batch import Batch, Inputs, TaskInfo
 from multistep_bench.cards import BaselineCard, is_card_path, list_baselines, list_models, load_baseline
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models import external
+from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.construct import construct
+from multistep_bench.models.libraries import library_names, library_of
+from multistep_bench.models.spectral import make_spectral
 from multistep_bench.strict import changed
 
 
 def resolve_model(name: str | Path) -> BaselineCard:
     """The card of a model.
 
-    name: a baseline card's name or path, a registered model, "timm/NAME" or "package.module:build"; a model
+    name: a baseline card's name or path, a registered model, "timm/NAME", "hf/NAME" or "package.module:build"; a model
     without a card gets one without options. Raises `NotFound` with the closest match, `CardError` for a broken card,
     `BenchError` for a path that cannot be imported.
     """
     if is_card_path(name) or name in list_baselines():
         return load_baseline(name)
     name = str(name)
-    if ":" not in name and not name.startswith(external.PREFIX) and name not in registry.models.names():
-        known = [*list_models(), *external.timm_names()]
-        raise NotFound("model", name, known, "mstep-bench list models; or timm/NAME, package.module:build, a card")
+    if ":" not in name and library_of(name) is None and name not in registry.models.names():
+        known = [*list_models(), *library_names()]
+        hint = "mstep-bench list models; or timm/NAME, hf/NAME, package.module:build, a card"
+        raise NotFound("model", name, known, hint)
     summary = inspect.getdoc(_definition(name)) or "A model without a card."
     return BaselineCard(name=name, title=name, summary=summary, source="given by name", model=name)
 
 
 def builder(model: str) -> Callable[..., Any]:
-    """What builds a model from a TaskInfo and options: behind a registered name, "timm/NAME" or an import path."""
-    if model.startswith(external.PREFIX):
-        return external.timm_builder(model)
+    """What builds a model from a TaskInfo and options: behind a registered name, a library's name or an import path."""
+    library = library_of(model)
+    if library is not None:
+        return library.builder(model)
     return registry.models.get(model)
 
 
@@ -55,12 +59,14 @@ def make_model(name: str | Path, info: TaskInfo, **config: Any) -> nn.Module:
 def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
     """The model of a card for a task; everything random comes from torch's global generator.
 
+    Linear layers are as the card's recipe has them.
     Weights are float32 whatever torch's default is, which other libraries may have changed.
     """
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        return construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+        model = construct(builder(card.model), (info,), card.config, what=f"model '{card.name}'")
+        return make_spectral(model) if card.recipe.linear_layers == "spectral" else model
     finally:
         torch.set_default_dtype(default)
 
@@ -68,13 +74,14 @@ def build(card: BaselineCard, info: TaskInfo) -> nn.Module:
 def logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The model's logits for a batch: [B, K], or [B, T, K] for tokens.
 
-    The model gets inputs of its own, which it may change in place: a batch of evaluation items is shown again.
+    The model gets inputs of its own, which it may change in place: a batch of evaluation items is shown again. It may
+    answer with an object whose logits are obvious, see `models.answers`.
     A model with `uses_steps = True` is an upper bound: it also receives the intermediate variables.
     """
     inputs = own_inputs(batch.inputs)
     if getattr(model, "uses_steps", False):
-        return model(inputs, dict(batch.steps))
-    return model(inputs)
+        return obvious_logits(model(inputs, dict(batch.steps)))
+    return obvious_logits(model(inputs))
 
 
 def own_inputs(inputs: Inputs) -> Inputs:
@@ -121,10 +128,11 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _definition(model: str) -> Callable[..., Any]:
-    """The function or class that defines a model: its builder, or timm's own function."""
+    """The function or class that defines a model: its builder, or what the library has of its name."""
     factory = builder(model)
-    if model.startswith(external.PREFIX):
-        return external.timm_source(model)
+    library = library_of(model)
+    if library is not None:
+        return library.source(model)
     while isinstance(factory, functools.partial):
         factory = factory.func
     return factory

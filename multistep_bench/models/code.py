@@ -31,7 +31,17 @@ from multistep_bench.models.syntax import Source, parsed
 
 OURS = "multistep_bench.models"
 # They build, check and measure whatever model is asked for, and define a part of none.
-MACHINERY = {"attention", "attention.contract", "attention.rule", "build", "code", "construct", "flops", "syntax"}
+MACHINERY = {
+    "answers",
+    "attention",
+    "attention.contract",
+    "attention.rule",
+    "build",
+    "code",
+    "construct",
+    "flops",
+    "syntax",
+}
 INSTALLED = {"site-packages", "dist-packages"}
 STANDARD = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
 

@@ -30,14 +30,6 @@ class Oracle(nn.Module):
         seen = self.vit.regions[steps[STEP]]  # B, tokens
         return self.vit.logits(images, mask=seen[:, None, None])
 
-    def set_progress(self, fraction: float) -> None:
-        """Passes the fraction of the budget that is spent to the attention rules."""
-        self.vit.set_progress(fraction)
-
-    def no_weight_decay(self) -> set[str]:
-        """As the ViT's."""
-        return {f"vit.{name}" for name in self.vit.no_weight_decay()}
-
 
 @register_model("vit_oracle")
 def build(info: TaskInfo, **options: Any) -> Oracle:

@@ -133,12 +133,6 @@ class Sequence(nn.Module):
         logits = self.head(self.norm(x))
         return logits if self.answers == ALL else logits[:, 0]
 
-    def set_progress(self, fraction: float) -> None:
-        """Passes the fraction of the budget that is spent to the attention rules."""
-        for module in self.blocks.modules():
-            if hasattr(module, "set_progress"):
-                module.set_progress(fraction)  # pyright: ignore[reportCallIssue]
-
     def no_weight_decay(self) -> set[str]:
         """Parameters of two or more dimensions that do not decay; biases and norms never do."""
         return set() if self.pos_embed is None else {"pos_embed"}

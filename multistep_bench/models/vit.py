@@ -89,12 +89,6 @@ class ViT(nn.Module):
             x = block(x, mask, queries=slice(1) if index == last else ALL)
         return self.head(self.norm(x[:, 0]))
 
-    def set_progress(self, fraction: float) -> None:
-        """Passes the fraction of the budget that is spent to the attention rules."""
-        for module in self.blocks.modules():
-            if hasattr(module, "set_progress"):
-                module.set_progress(fraction)  # pyright: ignore[reportCallIssue]
-
     def no_weight_decay(self) -> set[str]:
         """Parameters of two or more dimensions that do not decay; biases and norms never do."""
         return {"pos_embed", "cls_token"}

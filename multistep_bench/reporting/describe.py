@@ -7,6 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from multistep_bench.cards import TaskCard
+from multistep_bench.reporting.live import BARS
+
+POINTS = 41  # of a plotted schedule
 
 
 def describe_task(card: TaskCard) -> dict[str, Any]:
@@ -16,6 +19,22 @@ def describe_task(card: TaskCard) -> dict[str, Any]:
     content["threshold"] = card.levels.threshold(card.scoring.threshold_fraction)
     content["sha256"] = card.sha256()
     return content
+
+
+def describe_protocol(card: TaskCard, name: str) -> dict[str, Any]:
+    """One protocol of a task as plain data, and its learning rate over the budget as a share of the peak."""
+    from multistep_bench.training.schedules import factors
+
+    protocol = card.protocol(name)
+    shares = factors(protocol, POINTS)
+    return {
+        "task": card.id,
+        "protocol": name,
+        **protocol.model_dump(mode="json"),
+        "learning rate over the budget": "".join(BARS[min(int(share * len(BARS)), len(BARS) - 1)] for share in shares),
+        "share of the peak at the start, half-way and at the end": f"{shares[0]:.3g}, {shares[POINTS // 2]:.3g},"
+        f" {shares[-1]:.3g}",
+    }
 
 
 def describe_model(name: str, task: str, data_root: Path | None = None) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from multistep_bench import seeds
-from multistep_bench.cards import BaselineCard, Protocol, Recipe, TaskCard
+from multistep_bench.cards import BaselineCard, TaskCard
+from multistep_bench.protocol import Protocol, Recipe
 from multistep_bench.strict import Strict, content_sha256
 
 SPEC_SCHEMA = "msb.spec/1"
-PROSE = {"title", "summary", "intermediate", "source", "base"}  # of a task card: what people read
+PROSE = {"title", "summary", "intermediate", "source", "base", "bottleneck"}  # of a task card: what people read
 SCORED = {"levels", "scoring"}  # of a task card: what curves are measured against, not how they come about
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from multistep_bench.cards import Protocol
 from multistep_bench.errors import RunError
+from multistep_bench.protocol import Protocol
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring import statistics
 from multistep_bench.scoring.cell_set import CellScore, CellSetScore, speeds

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multistep_bench.cards import Measure, Protocol
+from multistep_bench.cards import Measure
+from multistep_bench.protocol import Protocol
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run, iter_records, read_spec

@@ -8,8 +8,8 @@ import torch
 
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
-from multistep_bench.cards import Protocol
 from multistep_bench.generators.base import TaskGenerator
+from multistep_bench.protocol import Protocol
 from multistep_bench.runs.events import EvaluationSet
 from multistep_bench.runs.spec import Cell, RunSpec
 

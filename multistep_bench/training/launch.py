@@ -22,6 +22,7 @@ from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
 from multistep_bench.training.device import find_device
 from multistep_bench.training.group import Group, Job
+from multistep_bench.training.optimizers import why_not_stacked
 from multistep_bench.training.plan import default_folder, plan, task_of
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.relay import NullObserver, Observer, Relay
@@ -196,6 +197,8 @@ def _grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | N
 
 def _stack_size(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, int]:
     """How many cells to train at once; where a model cannot be stacked, 1, and the job says why."""
+    if stack is not None and (reason := why_not_stacked(job.spec.protocol)) is not None:
+        raise RunError(f"--stack {stack}: {reason}; leave --stack out, and cells train one at a time")
     device = torch.device(job.device)
     task = task_of(job.spec, job.data_root)
     inputs = task.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan"), device)).inputs

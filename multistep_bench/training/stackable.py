@@ -8,8 +8,10 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from multistep_bench.batch import Batch, Inputs
+from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.build import own_inputs
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.training.optimizers import why_not_stacked
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.stacked import stack
 
@@ -21,6 +23,8 @@ Named = dict[str, torch.Tensor]
 
 def why_not_stackable(spec: RunSpec, model: nn.Module, inputs: Inputs) -> str | None:
     """Why a model cannot be trained stacked, or None if it can; `inputs` are a small batch it takes."""
+    if (reason := why_not_stacked(spec.protocol)) is not None:
+        return reason
     if spec.model.recipe.gradient_rescaling is not None:
         return "its gradients are rescaled"
     if getattr(model, "uses_steps", False):
@@ -55,15 +59,15 @@ def _difference(cells: list[nn.Module], inputs: Inputs) -> str | None:
     parameters, buffers = stack_module_state(cells)
 
     def forward(parameters: Named, buffers: Named, inputs: Inputs) -> torch.Tensor:
-        return functional_call(skeleton, (parameters, buffers), (inputs,))
+        return obvious_logits(functional_call(skeleton, (parameters, buffers), (inputs,)))
 
     stacked = vmap(forward, randomness="different")(parameters, buffers, own_inputs(both))
     stacked.square().sum().backward()
     for index, cell in enumerate(cells):
         torch.manual_seed(0)
-        alone = cell(own_inputs(inputs))
+        alone = obvious_logits(cell(own_inputs(inputs)))
         torch.manual_seed(1)
-        if not torch.equal(alone, copy.deepcopy(cell)(own_inputs(inputs))):
+        if not torch.equal(alone, obvious_logits(copy.deepcopy(cell)(own_inputs(inputs)))):
             return None  # it draws noise of its own, or counts: `rehearsal` has judged its state
         alone.square().sum().backward()
         if not _close(stacked[index], alone):

@@ -8,15 +8,15 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from multistep_bench.batch import IGNORED, Batch, Inputs
+from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.build import own_inputs
+from multistep_bench.training.clipping import clip_stacked
 from multistep_bench.training.data import EvaluationBatches, training_batches
-from multistep_bench.training.optimizer import StackedAdamW, decayed_names, learning_rate
-from multistep_bench.training.trainer import (
-    Trainer,
-    at_least_float32,
-    progress_setter,
-    training_loss,
-)
+from multistep_bench.training.multipliers import scaled_updates, update_factors
+from multistep_bench.training.optimizers import make_stacked_optimizer
+from multistep_bench.training.progress import progress_setter
+from multistep_bench.training.schedules import learning_rate
+from multistep_bench.training.trainer import Trainer, at_least_float32, training_loss
 
 MEMORY_SHARE = 0.7  # of a GPU's free memory that a group may take
 
@@ -31,10 +31,10 @@ class StackedTrainer(Trainer):
     engine = "cells stacked"
 
     def prepare(self, models: list[nn.Module]) -> None:
-        protocol = self.spec.protocol
         self.skeleton = models[0]
         self.parameters, self.buffers = stack_module_state(models)  # name → [G, ...]
-        self.optimizer = StackedAdamW(self.parameters, decayed_names(self.skeleton, protocol), protocol)
+        self.optimizer = make_stacked_optimizer(self.skeleton, self.parameters, self.spec.protocol)
+        self.factors = update_factors(self.skeleton, self.spec.model.recipe.learning_rate_multipliers)
         self.set_progress = progress_setter(self.skeleton)
         self.evaluation_batches: dict[str | None, list[Batch]] = {None: _stacked_pieces(self.items)}
         for name in self.auxiliary[0]:
@@ -52,11 +52,18 @@ class StackedTrainer(Trainer):
             logits = self._logits(batch.inputs)
             losses = _losses(logits, batch.targets, protocol.label_smoothing)
             losses.sum().backward()  # each cell's parameters see the gradient of its own loss alone
-            self.optimizer.step(rates[step])
+            self._update(rates[step])
             total += losses.detach()
             samples += protocol.batch_size
         self.set_progress(samples / protocol.budget)
         return (total / protocol.steps_per_evaluation).tolist()
+
+    def _update(self, rates: torch.Tensor) -> None:
+        """One step of every cell from its gradients; rates [G]."""
+        if (largest := self.spec.protocol.max_grad_norm) is not None:
+            clip_stacked(self.parameters.values(), largest)
+        with scaled_updates(self.parameters, self.factors):
+            self.optimizer.step(rates)
 
     @torch.no_grad()
     def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
@@ -80,7 +87,7 @@ class StackedTrainer(Trainer):
     def _forward(
         self, parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], inputs: Inputs
     ) -> torch.Tensor:
-        return functional_call(self.skeleton, (parameters, buffers), (inputs,))
+        return obvious_logits(functional_call(self.skeleton, (parameters, buffers), (inputs,)))
 
     def _rates(self, samples: int) -> torch.Tensor:
         """The learning rates of one interval's steps, [steps, G], in one transfer to the device."""

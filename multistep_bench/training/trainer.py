@@ -17,9 +17,13 @@ from multistep_bench.models.build import logits
 from multistep_bench.runs.events import Evaluation, Metrics, Outcome, as_float32
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.data import EvaluationBatches, draw_auxiliary, draw_evaluation, training_batches
-from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
+from multistep_bench.training.multipliers import scaled_updates, update_factors
+from multistep_bench.training.optimizers import make_optimizer, set_learning_rate
+from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.randomness import random_state, seed_everything, set_random_state
 from multistep_bench.training.rescale import rescale_gradients
+from multistep_bench.training.schedules import learning_rate
+from multistep_bench.training.untrained import knows_too_much
 
 Build = Callable[[], nn.Module]
 
@@ -86,13 +90,14 @@ class Trainer(ABC):
     def curve(self) -> Iterator[tuple[Cell, Evaluation | Outcome]]:
         """Trains on from the evaluations made so far, yielding each further one and every cell's outcome.
 
-        A diverged cell gets its outcome at once and no evaluation after it.
+        A cell that diverged, or that knows the task before training, gets its outcome at once and no evaluation after
+        it.
         """
         protocol = self.spec.protocol
-        going = [cell for cell in self.cells if not _diverged(self.evaluations[cell])]
+        going = [cell for cell in self.cells if self._early_end(cell) is None]
         for cell in self.cells:
-            if cell not in going:  # diverged just before the state was taken that this trainer goes on from
-                yield cell, _divergence(self.evaluations[cell][-1])
+            if (outcome := self._early_end(cell)) is not None:  # just before the state was taken that it resumes from
+                yield cell, outcome
         done = len(self.evaluations[going[0]]) if going else protocol.evaluations + 1
         begin = time.perf_counter() - (self.evaluations[going[0]][-1].seconds if done and going else 0.0)
         for index in range(done, protocol.evaluations + 1):
@@ -114,14 +119,29 @@ class Trainer(ABC):
                 )
                 self.evaluations[cell].append(evaluation)
                 yield cell, evaluation
-            for cell in [cell for cell in going if _diverged(self.evaluations[cell])]:
-                going.remove(cell)
-                yield cell, _divergence(self.evaluations[cell][-1])
+            for cell in list(going):
+                if (outcome := self._early_end(cell)) is not None:
+                    going.remove(cell)
+                    yield cell, outcome
             if not going:
                 return
         for cell in going:
             seconds = self.evaluations[cell][-1].seconds
             yield cell, Outcome(status="completed", samples=protocol.budget, seconds=seconds)
+
+    def _early_end(self, cell: Cell) -> Outcome | None:
+        """How a cell ended with its last evaluation, or None if it goes on."""
+        evaluations = self.evaluations[cell]
+        if not evaluations:
+            return None
+        last = evaluations[-1]
+        if _diverged(last):
+            reason = f"the loss is not finite after {last.samples} samples"
+            return Outcome(status="diverged", reason=reason, samples=last.samples, seconds=last.seconds)
+        items = self.items[self.cells.index(cell)].description.items
+        if len(evaluations) == 1 and (reason := knows_too_much(self.spec, last, items)):
+            return Outcome(status="failed", reason=reason, samples=last.samples, seconds=last.seconds)
+        return None
 
     def _metrics(self, name: str | None) -> list[Metrics]:
         found = [(correct, as_float32(loss)) for correct, loss in self.evaluate(name)]
@@ -152,7 +172,7 @@ class Trainer(ABC):
 
 
 class SingleTrainer(Trainer):
-    """One cell at a time, for any module: the model as it is, with torch's AdamW."""
+    """One cell at a time, for any module: the model as it is, with any optimiser."""
 
     engine = "one cell at a time"
 
@@ -160,7 +180,8 @@ class SingleTrainer(Trainer):
         (self.model,) = models
         (self.cell,) = self.cells
         self.rate = self.spec.learning_rate(self.cell)
-        self.optimizer = adamw(self.model, self.spec.protocol)
+        self.optimizer = make_optimizer(self.model, self.spec.protocol)
+        self.factors = update_factors(self.model, self.spec.model.recipe.learning_rate_multipliers)
         self.set_progress = progress_setter(self.model)
 
     def train_interval(self, samples: int) -> list[float]:
@@ -184,7 +205,10 @@ class SingleTrainer(Trainer):
         rescaling = self.spec.model.recipe.gradient_rescaling
         if rescaling is not None:
             rescale_gradients(self.model, rescaling)
-        self.optimizer.step()
+        if (largest := self.spec.protocol.max_grad_norm) is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        with scaled_updates(dict(self.model.named_parameters()) if self.factors else {}, self.factors):
+            self.optimizer.step()
         return loss.detach()
 
     @torch.no_grad()  # not inference_mode: what a model caches here, it uses in training
@@ -236,22 +260,9 @@ def set_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
             module._buffers[attribute] = value.to(place)
 
 
-def progress_setter(model: nn.Module) -> Callable[[float], None]:
-    """The model's `set_progress(fraction of training)`, or nothing where it has none."""
-    return getattr(model, "set_progress", lambda fraction: None)
-
-
-def _diverged(evaluations: list[Evaluation]) -> bool:
-    """Whether the last evaluation, or the training before it, was not finite."""
-    if not evaluations:
-        return False
-    last = evaluations[-1]
+def _diverged(last: Evaluation) -> bool:
+    """Whether an evaluation, or the training before it, was not finite."""
     return last.loss is None or (last.samples > 0 and last.train_loss is None)
-
-
-def _divergence(last: Evaluation) -> Outcome:
-    reason = f"the loss is not finite after {last.samples} samples"
-    return Outcome(status="diverged", reason=reason, samples=last.samples, seconds=last.seconds)
 
 
 def flat_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, **options: object) -> torch.Tensor:

@@ -9,6 +9,7 @@ from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 from multistep_bench.cards import Levels
 from multistep_bench.generators.base import Split, TaskGenerator
+from multistep_bench.generators.in_context.groups import in_random_order
 from multistep_bench.generators.sampling import integers, shuffled
 from multistep_bench.registry import register_generator
 from multistep_bench.strict import Strict
@@ -118,11 +119,11 @@ class Lookup(TaskGenerator):
         belongs = self.held_out(cycle) == (split == "eval")
         cycle = torch.where(belongs.unsqueeze(1), cycle, cycle.flip(1))
         pairs = torch.stack((cycle, cycle.roll(-1, 1)), 2)  # B, N, 2
-        order = shuffled(n, p.pairs, rng).unsqueeze(2).expand(-1, -1, 2)
+        context = in_random_order(pairs, rng)
         question = torch.stack((p.symbols + hops - 1, cycle[:, 0]), 1)
         passed = {
             f"symbol_{hop}": torch.where(hop < hops, cycle[:, hop], torch.full_like(hops, IGNORED))
             for hop in range(1, p.hops)
         }
         answer = cycle.gather(1, hops.unsqueeze(1)).squeeze(1)
-        return Batch(torch.cat((pairs.gather(1, order).flatten(1), question), 1), answer, passed)
+        return Batch(torch.cat((context, question), 1), answer, passed)

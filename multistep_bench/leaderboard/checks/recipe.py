@@ -1,7 +1,7 @@
 """What a specification may say: the task and budget of a shipped card, a model that may compete, and its track.
 
-The fixed track is the card's protocol as it is, with more seeds if one likes. Another optimiser, rate grid, batch
-size or precision, or gradients that are rescaled, make a run of the open track. What decides how far a number
+The fixed track is the card's protocol as it is, with more seeds if one likes. Another optimiser, schedule, rate grid,
+batch size or precision, or a recipe of the model's own, make a run of the open track. What decides how far a number
 reaches (budget, evaluations, items) cannot be changed on any track.
 """
 
@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from multistep_bench import registry
-from multistep_bench.cards import BaselineCard, Recipe, TaskCard, list_baselines, list_tasks, load_baseline, load_task
+from multistep_bench.cards import BaselineCard, TaskCard, list_baselines, list_tasks, load_baseline, load_task
 from multistep_bench.errors import NotFound
 from multistep_bench.leaderboard.checks.subject import Subject
 from multistep_bench.leaderboard.entry import Track
+from multistep_bench.protocol import Recipe
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.trusted_code import import_paths
 
@@ -23,6 +24,7 @@ STEP_LIMIT = 4.5  # operations of a training step over those of a forward pass: 
 COUNT_LIMIT = 10**15  # parameters, and operations of a forward pass
 MODEL_NAME = r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}"
 TIMM = "timm/"
+HF = "hf/"
 # Options of timm.create_model that read weights from somewhere, where a model must start untrained.
 PRETRAINED_OPTIONS = ("checkpoint_path", "pretrained", "cache_dir")
 
@@ -36,7 +38,7 @@ def recipe_changes(spec: RunSpec) -> dict[str, Any]:
         if value != getattr(card, key) and key not in (*FROZEN, "seeds")
     }
     if spec.model.recipe != Recipe():
-        changes["recipe"] = spec.model.recipe.model_dump(exclude_none=True)
+        changes["recipe"] = spec.model.recipe.model_dump(exclude_defaults=True)
     return changes
 
 
@@ -144,7 +146,7 @@ def shipped(spec: RunSpec) -> bool:
 
 def _is_given_by_name(name: str) -> bool:
     """Whether --model takes it as it is, without a card of the user's."""
-    return name.startswith(TIMM) or ":" in name or name in registry.models.builtin
+    return name.startswith((TIMM, HF)) or ":" in name or name in registry.models.builtin
 
 
 @lru_cache(maxsize=1)

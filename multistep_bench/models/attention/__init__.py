@@ -21,4 +21,9 @@ BUILTIN = {  # name → the module that registers it
     "qknorm": "multistep_bench.models.attention.qknorm",
     "sigmoid": "multistep_bench.models.attention.sigmoid",
     "sinkhorn": "multistep_bench.models.attention.sinkhorn",
+    "qr": "multistep_bench.models.attention.qr",
+    "laser": "multistep_bench.models.attention.laser",
+    "ssmax": "multistep_bench.models.attention.ssmax",
+    "entmax": "multistep_bench.models.attention.entmax",
+    "differential": "multistep_bench.models.attention.differential",
 }

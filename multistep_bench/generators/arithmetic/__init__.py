@@ -1,0 +1,1 @@
+"""Arithmetic on tokens: which of them to combine is the intermediate step."""

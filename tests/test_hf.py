@@ -1,0 +1,119 @@
+"""Language models of transformers, built from configurations."""
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+
+import multistep_bench as mb
+from multistep_bench.errors import ModelError, NotFound
+from multistep_bench.models.build import check_contract
+from multistep_bench.models.hf import hf_names
+
+MASKED, LOOKUP = mb.make_task("mlm_agreement-v1"), mb.make_task("lookup-v1")
+INSTALLED = importlib.util.find_spec("transformers") is not None
+needs_transformers = pytest.mark.skipif(not INSTALLED, reason="needs the extra hf")
+
+
+@pytest.mark.skipif(INSTALLED, reason="transformers is installed")
+def test_without_the_library_the_extra_is_named() -> None:
+    assert hf_names() == []
+    with pytest.raises(ModelError, match=r'install the extra: pip install "multistep-bench\[hf\]"'):
+        mb.make_model("hf/gpt2", LOOKUP.info)
+
+
+@needs_transformers
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mamba", "bert", "qwen3", "gpt_neox", "rwkv", "modernbert"])
+@pytest.mark.parametrize("task", [MASKED, LOOKUP], ids=["masked", "lookup"])
+def test_a_language_model_takes_the_tasks_tokens_and_classes(name: str, task) -> None:
+    batch = task.sample(3, split="eval", rng=torch.Generator().manual_seed(0))
+    check_contract(mb.make_model(f"hf/{name}", task.info), task.info, batch)
+
+
+@needs_transformers
+def test_gpt2_equals_our_gpt_with_copied_weights() -> None:
+    torch.manual_seed(0)
+    info = LOOKUP.info
+    theirs = mb.make_model("hf/gpt2", info, activation_function="gelu", layer_norm_epsilon=1e-6).eval()
+    ours = mb.make_model("sequence", info, causal=True, mlp_ratio=4.0).eval()
+    weights = {name.removeprefix("model.transformer."): tensor for name, tensor in theirs.state_dict().items()}
+    tokens = len(weights["wpe.weight"])
+    copied = {
+        "embedding.weight": weights["wte.weight"],
+        "pos_embed": weights["wpe.weight"][None, :tokens],
+        "norm.weight": weights["ln_f.weight"],
+        "norm.bias": weights["ln_f.bias"],
+        "head.weight": weights["model.lm_head.weight"][: info.num_classes],
+        "head.bias": torch.zeros(info.num_classes),
+    }
+    layers = {
+        "norm1": "ln_1",
+        "attn.proj": "attn.c_proj",
+        "norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+    }
+    for name in ours.state_dict():
+        if not name.startswith("blocks."):
+            continue
+        _, index, rest = name.split(".", 2)
+        layer, _, kind = rest.rpartition(".")
+        tensor = weights[f"h.{index}.{layers.get(layer, 'attn.c_attn')}.{kind}"]
+        copied[name] = (
+            tensor.t() if kind == "weight" and not layer.startswith("norm") else tensor
+        )  # Conv1D is [in, out]
+    for name, tensor in weights.items():  # ours has no bias of q, k and v
+        if name.endswith("c_attn.bias"):
+            assert not tensor.any()
+    ours.load_state_dict(copied, strict=False)
+    assert set(ours.state_dict()) - set(copied) <= {"mask"}
+    batch = LOOKUP.sample(16, split="eval", rng=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(theirs(batch.inputs), ours(batch.inputs), rtol=1e-4, atol=1e-5)
+
+
+@needs_transformers
+def test_the_preset_gives_the_size_and_options_change_it() -> None:
+    def size(**options: int) -> tuple[int, int, int, int]:
+        c: Any = mb.make_model("hf/llama", LOOKUP.info, **options).get_submodule("model").config
+        return c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.head_dim
+
+    assert size() == (64, 3, 2, 32)
+    assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32)
+    gpt: Any = mb.make_model("hf/gpt2", LOOKUP.info, n_embd=32).get_submodule("model").config
+    assert (gpt.hidden_size, gpt.max_position_embeddings) == (32, 12)
+
+
+@needs_transformers
+def test_a_causal_model_does_not_see_what_follows() -> None:
+    model = mb.make_model("hf/llama", MASKED.info).eval()
+    tokens = torch.zeros(1, 10, dtype=torch.int64)
+    later = tokens.clone()
+    later[0, 5:] = 3
+    torch.testing.assert_close(model(tokens)[:, :5], model(later)[:, :5])
+    assert not torch.allclose(model(tokens)[:, 5:], model(later)[:, 5:])
+
+
+@needs_transformers
+@pytest.mark.parametrize(
+    ("name", "options", "error", "words"),
+    [
+        ("hf/lama", {}, NotFound, "Did you mean 'hf/llama'"),
+        ("hf/vit", {}, ModelError, "no causal or masked language model"),
+        ("hf/gpt2", {"n_embed": 3}, NotFound, "Did you mean 'n_embd'"),
+        ("hf/llama", {"hidden_size": 65}, ModelError, "cannot be"),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence(name: str, options: dict[str, int], error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
+        mb.make_model(name, LOOKUP.info, **options)
+
+
+@needs_transformers
+def test_images_are_refused() -> None:
+    info = mb.make_task("two_step_digits-v1").info
+    with pytest.raises(ModelError, match="reads tokens, and the image inputs"):
+        mb.make_model("hf/gpt2", info)
+    with pytest.raises(ModelError, match="reads tokens"):
+        mb.make_model("hf/gpt2", dataclasses.replace(LOOKUP.info, kind="episode"))
