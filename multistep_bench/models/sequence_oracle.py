@@ -90,6 +90,14 @@ def last_value(inputs: Inputs, steps: Steps) -> torch.Tensor:
     return torch.cat((marks, torch.zeros_like(marks[:, :2])), 1)
 
 
+def bridged_value(inputs: Inputs, steps: Steps) -> torch.Tensor:
+    """Of first, second, …, query the second of the pair that begins with the step "bridge"."""
+    assert isinstance(inputs, torch.Tensor)
+    firsts = inputs[:, :-1:2] == steps["bridge"].unsqueeze(1)  # B, pairs
+    marks = torch.stack((torch.zeros_like(firsts), firsts), 2).flatten(1)
+    return torch.cat((marks, torch.zeros_like(firsts[:, :1])), 1)
+
+
 def followers(inputs: Inputs, steps: Steps) -> torch.Tensor:
     """Of a walk the tokens that come after the state "state", whose counts give the answer after the last token."""
     assert isinstance(inputs, torch.Tensor)
@@ -102,6 +110,7 @@ MARKERS: tuple[tuple[set[str], set[str], Marker], ...] = (
     ({"pointer", "noun_0", "verb"}, {"pointer"}, pointed_noun),
     ({"context", "query"}, {"query_class", "item_0_class"}, matching_labels),
     ({"pairs", "hops", "start"}, set(), last_value),
+    ({"pairs", "query"}, {"bridge"}, bridged_value),
     ({"context", "state"}, {"state"}, followers),
 )
 

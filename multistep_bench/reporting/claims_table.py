@@ -1,4 +1,4 @@
-"""The table "What we can say" of baselines/README.md: the claims of claims.toml, decided by the committed runs.
+"""The table "What we can say" of baselines/README.md: the claims of results/claims.toml, decided by the committed runs.
 
 It stands between the lines `<!-- claims -->` and `<!-- end -->`.
 """
@@ -11,7 +11,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.claims import Finding, Name, findings, names, read_claims
 
-CLAIMS = "claims.toml"
+CLAIMS = "results/claims.toml"  # not beside the cards, every one of which is a baseline
 COLUMNS = ("claim", "task", "protocol", "n", "effect", "p", "verdict", "command")
 
 _BLOCK = re.compile(r"^<!-- claims -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
