@@ -28,7 +28,7 @@ rule = "faster"
 PAGE = (
     "before\n<!-- claims -->\nold\n<!-- end -->\n![x](figures/forest-quick.png)\n<!-- results: all -->\n<!-- end -->\n"
 )
-PAGE += "<!-- results: steps-v1 quick -->\n<!-- end -->\n"
+PAGE += "<!-- results: all -->\n<!-- end -->\n<!-- results: steps-v1 quick -->\n<!-- end -->\n"
 
 
 def claim(**changes: Any) -> Claim:

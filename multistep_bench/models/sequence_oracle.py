@@ -52,10 +52,6 @@ class SequenceOracle(nn.Module):
         given = inputs if isinstance(inputs, dict) else {TOKENS: inputs}
         return self.sequence({**given, MARKS: self.marker(inputs, steps)})
 
-    def set_progress(self, fraction: float) -> None:
-        """Passes the fraction of the budget that is spent to the attention rules."""
-        self.sequence.set_progress(fraction)
-
     def no_weight_decay(self) -> set[str]:
         """As the sequence model's."""
         return {f"sequence.{name}" for name in self.sequence.no_weight_decay()}
