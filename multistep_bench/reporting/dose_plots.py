@@ -108,7 +108,7 @@ def draw_dose(axes: Axes, doses: Dosed, others: Named, quantity: str, key: str) 
     span = values[-1] - values[0] or 1.0
     looks = _rate_looks(doses[0][1])
     for index, (rate, look) in enumerate(looks.items()):
-        shift = (index - (len(looks) - 1) / 2) * 0.02
+        shift = (index - (len(looks) - 1) / 2) * 0.035
         moved = [x * 10**shift if logarithmic else x + shift * span for x in values]
         scores = [getattr(run.by_rate[index], quantity) for _, run in doses]
         draw_intervals(axes, moved, scores, rate, look)
