@@ -25,9 +25,7 @@ model = "vit_tau"
 reference = "vit"
 rule = "faster"
 """
-PAGE = (
-    "before\n<!-- claims -->\nold\n<!-- end -->\n![x](figures/forest-quick.png)\n<!-- results: all -->\n<!-- end -->\n"
-)
+PAGE = "before\n<!-- claims -->\nold\n<!-- end -->\n![x](figures/forest-quick.png)\n"
 PAGE += "<!-- results: all -->\n<!-- end -->\n<!-- results: steps-v1 quick -->\n<!-- end -->\n"
 
 
