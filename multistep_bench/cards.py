@@ -73,7 +73,8 @@ class TaskCard(Strict):
     """A task: what is drawn, what it is measured against, how models are trained on it.
 
     `base` names another card that this one starts from; what it writes is laid over the base's, key by key. It never
-    inherits levels or batch hash, nor the parameters of another generator.
+    inherits levels, bottleneck or batch hash, nor the parameters of another generator.
+    `bottleneck` is what a gate run found its plateau to be (`check TASK --gate`); None where none was run.
     `size` is the preset of model size that reference models take, unless a protocol names another.
     `batch_sha256` pins the first batches (see `generators.task.batch_sha256`).
     """
@@ -85,6 +86,7 @@ class TaskCard(Strict):
     source: str
     generator: str
     base: str | None = None
+    bottleneck: Literal["attention", "not attention alone"] | None = None
     size: str = "tiny"
     parameters: dict[str, Any] = Field(default_factory=dict)
     levels: Levels
@@ -226,7 +228,7 @@ def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
     parent = read_toml(parent_path)
     if "base" in parent:
         raise CardError(f"{path}: base '{base}' has a base itself; name the card it starts from")
-    dropped = {"id", "batch_sha256", "levels"}
+    dropped = {"id", "batch_sha256", "levels", "bottleneck"}
     if content.get("generator") not in (None, parent.get("generator")):
         dropped.add("parameters")  # they are those of the base's generator
     return deep_merge({key: value for key, value in parent.items() if key not in dropped}, content)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import records
 
 from multistep_bench import cards
 from multistep_bench.errors import CardError, NotFound
@@ -144,3 +145,21 @@ def test_every_task_card_that_ships_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", cards.list_baselines())
 def test_every_baseline_card_that_ships_is_valid(name: str) -> None:
     assert cards.load_baseline(name).name == name
+
+
+def test_the_bottleneck_is_prose_that_no_card_inherits(tmp_path: Path) -> None:
+    card = cards.load_task("two_step_digits-v1")
+    assert card.bottleneck == "not attention alone"
+    other = card.model_copy(update={"bottleneck": None})
+    assert card.sha256() == other.sha256()
+    identities = {
+        records.make_spec(task={"bottleneck": value}).identity() for value in (None, "attention", "not attention alone")
+    }
+    assert len(identities) == 1
+    path = tmp_path / "mine-v1.toml"
+    levels = "[levels]\nchance = 0.125\nshortcut = 0.5625\nceiling = 1.0\n"
+    path.write_text(f'id = "mine-v1"\nbase = "two_step_digits-v1"\nbatch_sha256 = ""\n{levels}')
+    assert cards.load_task(path).bottleneck is None
+    path.write_text(f'id = "mine-v1"\nbase = "two_step_digits-v1"\nbatch_sha256 = ""\nbottleneck = "eyes"\n{levels}')
+    with pytest.raises(CardError, match="bottleneck"):
+        cards.load_task(path)

@@ -40,7 +40,7 @@ def scored(runs: list[Run]) -> Score:
     return score(runs)
 
 
-KINDS = tuple(plot.kind for plot in PLOTS if not plot.needs)
+KINDS = tuple(plot.kind for plot in PLOTS if not plot.needs and not plot.options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,11 +204,12 @@ def test_a_loss_has_an_axis_of_its_own_that_shows_all_of_its_curve(tmp_path: Pat
 
 def test_the_list_says_of_each_figure_what_it_shows() -> None:
     kinds = [plot.kind for plot in PLOTS]
-    assert kinds == ["curves", "auxiliary", "survival", "rates", "robustness"]
+    assert kinds == ["curves", "auxiliary", "survival", "rates", "robustness", "dose", "forest"]
     for plot in PLOTS:
         assert plot.title
         assert plot.text.endswith(".")
-        assert (plot.of_run is None) == bool(plot.of_task)
+        assert not (plot.of_run and plot.of_task)
+        assert bool(plot.of_run or plot.of_task) != bool(plot.options)  # those that take options are not in the report
         assert (plot.of_run is None) == (plot.legend is None)
 
 
@@ -217,6 +218,8 @@ def test_a_kind_that_runs_have_nothing_for_and_one_that_is_not_in_the_list_are_e
 ) -> None:
     with pytest.raises(BenchError, match=r"no auxiliary measurements stand in .*run0, .*run1; .*lookup-v1"):
         write_plot("auxiliary", runs, scored, tmp_path / "figure.png")
+    with pytest.raises(BenchError, match=r"--by width: a plot of kind survival takes no such option; .* \(dose\)"):
+        write_plot("survival", runs, scored, tmp_path / "figure.png", by="width")
     with pytest.raises(BenchError, match=r"no kind of plot 'rate'. Did you mean 'rates'\?"):
         write_plot("rate", runs, scored, tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,9 @@ import records
 from multistep_bench import cli
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.reference_tables import details, overview, update_page
-from multistep_bench.reporting.references import Results, holm, read_references, reference_runs, split_name
+from multistep_bench.reporting.references import Results, read_references, reference_runs, split_name
 from multistep_bench.runs.store import RUN_FILE
+from multistep_bench.scoring.holm import holm
 
 EARLY = {(rate, seed): records.jump(0.2) for rate in range(2) for seed in range(4)}
 LATE = {(rate, seed): records.jump(0.8) for rate in range(2) for seed in range(4)}

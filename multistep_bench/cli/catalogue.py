@@ -138,11 +138,38 @@ def preview(
 @app.command()
 def check(
     card: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Train an oracle, fixed attention and softmax: is the plateau attention's?")
+    ] = False,
+    protocol: Annotated[str | None, typer.Option(help="With --gate: a protocol of the task [default: quick]")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="With --gate: as `run` takes them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --gate: folder of the runs [default: runs/TASK/gate]")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="With --gate: vit, gpt or bert [default: by the task's kind]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="With --gate: as `run` takes it.")] = None,
+    workers: Annotated[int | None, typer.Option(help="With --gate: processes on a CPU [default: one a core]")] = None,
     data_root: RootOption = None,
     trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a task card, recompute its levels and the hash of its batches, and time its generator."""
+    """Validate a task card, recompute its levels and the hash of its batches, and time its generator.
+
+    With --gate, train instead: is the task's plateau one of attention? Exit code 1 where the runs do not decide it.
+    """
+    options = {"protocol": protocol, "set": settings, "out": out, "family": family, "device": device} | {
+        "workers": workers
+    }
+    if gate:
+        from multistep_bench.cli.gate import check_gate
+
+        execution = {"device": device or "auto", "workers": workers, "data_root": data_root}
+        changes = changes_from(settings or [])
+        name = protocol or cards.DEFAULT_PROTOCOL
+        raise typer.Exit(check_gate(card, name, out, as_json, family=family, changes=changes, **execution))
+    for option, value in options.items():
+        if value is not None:
+            raise BenchError(f"--{option} {value}: only a gate is trained; add --gate or leave out --{option}")
     from multistep_bench.generators.check import check_card
 
     result = check_card(cards.load_task(card), data_root)

@@ -48,7 +48,13 @@ def report(
 def plot(
     runs: RunFolders,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf.")] = Path("curves.png"),
-    kind: Annotated[str, typer.Option(help="curves, auxiliary, survival, rates or robustness.")] = "curves",
+    kind: Annotated[
+        str, typer.Option(help="curves, auxiliary, survival, rates, robustness, dose or forest.")
+    ] = "curves",
+    by: Annotated[str | None, typer.Option(help="Of dose: a model option, as attention_options.temperature.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Of forest: the model compared with [default: the plain one of each family]")
+    ] = None,
 ) -> None:
     """Draw one figure of runs, as wide as a paper's column or page."""
     from multistep_bench.reporting.plots import write_plot
@@ -56,4 +62,4 @@ def plot(
     from multistep_bench.scoring.score import score
 
     read = [read_run(folder) for folder in runs]
-    say(str(write_plot(kind, read, score(read), out)))
+    say(str(write_plot(kind, read, score(read), out, by=by, reference=reference)))

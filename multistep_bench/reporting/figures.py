@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.labels import short_count
@@ -36,6 +37,7 @@ PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", PAPER: "--paper"} | {
 }
 
 FORMATS = ("png", "svg", "pdf")
+SOURCE = "Description"  # a keyword of PNG's text chunks
 _NO_METADATA = {
     "png": {"Software": None},
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -113,16 +115,29 @@ def plot_format(path: Path) -> str:
     return name
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a figure as its name's ending says, with no date inside; the same figure gives the same bytes."""
+def save(figure: Figure, path: str | Path, *, source: str | None = None) -> Path:
+    """Writes a figure as its name's ending says, with no date inside; the same figure gives the same bytes.
+
+    source: a hash of what is drawn, which a PNG carries and `source_of` reads.
+    """
     path = Path(path)
     file_format = plot_format(path)
+    metadata = {**_NO_METADATA[file_format], **({SOURCE: source} if source and file_format == "png" else {})}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format=file_format, metadata=_NO_METADATA[file_format])
+        figure.savefig(path, format=file_format, metadata=metadata)
     except OSError as error:
         raise BenchError(f"the plot {path} cannot be written: {error.strerror}; choose another place") from error
     return path
+
+
+def source_of(path: Path) -> str | None:
+    """What `save` was given as the source of a PNG; None where there is no such file, or none stands in it."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get(SOURCE)
+    except OSError:
+        return None
 
 
 def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:

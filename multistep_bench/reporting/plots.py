@@ -21,6 +21,8 @@ from multistep_bench.reporting.auxiliary_plots import (
     rate_styles,
 )
 from multistep_bench.reporting.curve_plots import curve_legend, draw_curves, plot_curves
+from multistep_bench.reporting.dose_plots import plot_dose
+from multistep_bench.reporting.forest_plots import plot_forest
 from multistep_bench.reporting.labels import rate_label
 from multistep_bench.reporting.task_plots import BY_RATE, ROBUSTNESS, SURVIVAL, TaskPanel, plot_by_task
 from multistep_bench.runs.store import Run
@@ -38,32 +40,36 @@ class RunPanel:
 
 @dataclass(frozen=True)
 class Plot:
-    """A kind of figure, which shows either each run by itself or the models of each task together.
+    """A kind of figure, which shows each run by itself, the models of each task together, or compares all runs.
 
     kind:    its name in `plot --kind` and in the report's addresses. title: its heading.
     text:    what a reader should know of it. {measured} stands for "accuracy", "loss" or both.
-    write:   (runs, their score in the same order, path) → path. path ends in .png, .svg or .pdf, else `BenchError`.
+    write:   (runs, their score in the same order, path, options by name) → path. path ends in .png, .svg or .pdf, else
+             `BenchError`.
     needs:   what at least one run must hold; empty where every run will do.
     of_run:  the panels of one run, none where it lacks what is needed. legend: what their marks mean.
-    of_task: the panels of one task, each given the runs of its models.
+    of_task: the panels of one task, each given the runs of its models. The report shows no kind without panels.
+    options: the names of those that `write` takes.
     """
 
     kind: str
     title: str
     text: str
-    write: Callable[[Sequence[Run], Score, str | Path], Path]
+    write: Callable[..., Path]
     needs: str = ""
     of_run: Callable[[Run, RunScore], Iterator[RunPanel]] | None = None
     legend: Callable[[Run, RunScore], Mapping[str, Line2D]] | None = None
     of_task: Sequence[TaskPanel] = ()
+    options: Sequence[str] = ()
 
 
-def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path) -> Path:
+def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path, **options: str | None) -> Path:
     """Writes the figure of that kind and returns its path.
 
-    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf.
-    Raises `NotFound` for a kind that is not in `PLOTS`, `BenchError` where the runs lack what the figure needs or it
-    cannot be written.
+    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf. options: of that kind, None for
+    its default.
+    Raises `NotFound` for a kind that is not in `PLOTS`, `BenchError` where the runs lack what the figure needs, it
+    takes no such option, or it cannot be written.
     """
     kinds = {plot.kind: plot for plot in PLOTS}
     if kind not in kinds:
@@ -74,7 +80,12 @@ def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path) -
             f"no {plot.needs} stand in {', '.join(str(run.path) for run in runs)}; choose another kind of plot, or"
             " a run of a task that has some, such as lookup-v1"
         )
-    return plot.write(runs, score, path)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name not in plot.options:
+            takers = ", ".join(each.kind for each in PLOTS if name in each.options)
+            raise BenchError(f"--{name} {value}: a plot of kind {kind} takes no such option; leave it out ({takers})")
+    return plot.write(runs, score, path, **given)
 
 
 def _curves(run: Run, scored: RunScore) -> Iterator[RunPanel]:
@@ -133,5 +144,19 @@ PLOTS = (
         "Other thresholds",
         "The same curves scored under lower and higher thresholds, over all learning rates, with 95 % intervals.",
         ROBUSTNESS,
+    ),
+    Plot(
+        kind="dose",
+        title="Dose and effect",
+        text="Over one option of the model, a line a learning rate, with 95 % intervals; other runs are level lines.",
+        write=plot_dose,
+        options=("by",),
+    ),
+    Plot(
+        kind="forest",
+        title="Effects",
+        text="Difference in convergence speed between each run and a reference on its task, with 95 % intervals.",
+        write=plot_forest,
+        options=("reference",),
     ),
 )

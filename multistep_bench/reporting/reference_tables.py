@@ -1,7 +1,8 @@
 """The tables of baselines/README.md: generated from the committed runs, between markers in a hand-written page.
 
 A table begins with the line `<!-- results: TASK PROTOCOL -->`, the one over all tasks with `<!-- results: all -->`, and
-ends with `<!-- end -->`. What stands between the two is replaced; everything else is left as it is.
+ends with `<!-- end -->`. What stands between the two is replaced; everything else is left as it is. The forest plot
+that a page shows as figures/forest-PROTOCOL.png is drawn with them; see also `claims_table`.
 """
 
 import re
@@ -11,6 +12,9 @@ from pathlib import Path
 from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import card_folder
 from multistep_bench.errors import BenchError
+from multistep_bench.reporting.claims_table import replace_claims
+from multistep_bench.reporting.figures import source_of
+from multistep_bench.reporting.forest_plots import reference_rows, rows_sha256, write_forest
 from multistep_bench.reporting.labels import changes_label, counted, number, rate_label
 from multistep_bench.reporting.references import RULES, Reference, Results, read_references, reference_runs
 from multistep_bench.scoring.run import RunScore
@@ -21,11 +25,12 @@ ALL = "all"  # the name of the table over all tasks
 COMMAND = "mstep-bench baselines build"
 SIGNIFICANT = 0.05
 
+_FOREST = re.compile(r"\(figures/forest-([a-z0-9_]+)\.png\)")
 _BLOCK = re.compile(r"^<!-- results: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 
 
 def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
-    """Brings the tables of a page up to date; returns whether they were.
+    """Brings the tables and forest plots of a page up to date; returns whether they were.
 
     folder: of the baselines, with README.md and results/. check: write nothing.
     Raises `BenchError` where there is no page or run, or where their tables and runs are not of the same tasks.
@@ -35,10 +40,27 @@ def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
     if not page.is_file() or not paths:
         raise BenchError(f"{folder} holds no {PAGE} or no results; run `{COMMAND}` in a checkout of the suite")
     text = page.read_text(encoding="utf-8")
-    made = replace_tables(text, read_references(paths), str(page))
-    if made != text and not check:
-        write_atomically(page, made)
-    return made == text
+    results = read_references(paths)
+    made = replace_claims(replace_tables(text, results, str(page)), folder, paths, str(page))
+    stale = [name for name in _FOREST.findall(made) if not _forest_is_current(folder, results, name)]
+    if not check:
+        for protocol in stale:
+            write_forest(reference_rows(results, protocol), folder / _forest_path(protocol))
+        if made != text:
+            write_atomically(page, made)
+    return made == text and not stale
+
+
+def _forest_path(protocol: str) -> str:
+    return f"figures/forest-{protocol}.png"
+
+
+def _forest_is_current(folder: Path, results: Results, protocol: str) -> bool:
+    """Whether the forest plot that a page shows of a protocol was drawn of its present runs."""
+    rows = reference_rows(results, protocol)
+    if not rows:
+        raise BenchError(f"{folder / PAGE} shows {_forest_path(protocol)}, and no two runs under it are compared")
+    return source_of(folder / _forest_path(protocol)) == rows_sha256(rows)
 
 
 def replace_tables(text: str, results: Results, where: str) -> str:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import DEFAULT_TASK, card_folder
 from multistep_bench.runs.store import read_run
 from multistep_bench.scoring.compare import SetComparison, compare
+from multistep_bench.scoring.holm import holm
 from multistep_bench.scoring.run import RunScore, score_run
 
 # A baseline is named FAMILY or FAMILY_RULE; FAMILY alone is the plain softmax model that the others are compared with.
@@ -135,12 +134,3 @@ def _compared(paths: Sequence[Path]) -> list[Reference]:
         made[index] = replace(made[index], corrected_p=p)
     order = ["", *RULES]
     return sorted(made, key=lambda entry: (order.index(entry.rule) if entry.rule in order else len(order), entry.model))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number by Holm's step-down method (1979), in the order given."""
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    corrected = np.empty(n)
-    corrected[order] = np.minimum(np.maximum.accumulate(np.array(p_values)[order] * np.arange(n, 0, -1)), 1)
-    return corrected.tolist()

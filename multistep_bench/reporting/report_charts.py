@@ -29,7 +29,7 @@ def sections(runs: Sequence[Run], score: Score, labels: Sequence[str]) -> Iterat
             each = zip(runs, score.runs, labels, strict=True)
             groups = [group for entry in each if (group := _run_group(plot, *entry))["panels"]]
         else:
-            groups = list(_task_groups(plot, score))
+            groups = list(_task_groups(plot, score)) if plot.of_task else []
         if groups:
             text = plot.text.format(measured=measured(run.spec for run in score.runs))
             text = text[0].upper() + text[1:]

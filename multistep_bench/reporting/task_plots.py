@@ -82,7 +82,7 @@ def draw_by_rate(axes: Axes, styled: Styled, quantity: str) -> None:
     for index, (run, label, look) in enumerate(styled):
         shift = 1.07 ** (index - (len(styled) - 1) / 2)
         positions = [rate * shift for rate in run.spec.protocol.learning_rates]
-        _intervals(axes, positions, [getattr(scores, quantity) for scores in run.by_rate], label, look)
+        draw_intervals(axes, positions, [getattr(scores, quantity) for scores in run.by_rate], label, look)
     axes.set_xscale("log")
     axes.set_xticks(rates, [rate_label(rate) for rate in rates])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -98,13 +98,13 @@ def draw_robustness(axes: Axes, styled: Styled, quantity: str) -> None:
         fractions = [entry.threshold_fraction for entry in run.robustness]
         shift = 0.012 * (index - (len(styled) - 1) / 2)
         scores = [getattr(entry, quantity) for entry in run.robustness]
-        _intervals(axes, [fraction + shift for fraction in fractions], scores, label, look)
+        draw_intervals(axes, [fraction + shift for fraction in fractions], scores, label, look)
     axes.set_xticks(fractions, [f"{fraction:g}" for fraction in fractions])
     axes.set_xlabel("threshold λ, from shortcut (0) to ceiling (1)")
     axes.set_ylabel(QUANTITIES[quantity])
 
 
-def _intervals(
+def draw_intervals(
     axes: Axes, positions: Sequence[float], scores: Sequence[Interval | None], label: str, look: Look
 ) -> None:
     """Points with their intervals; a control task has no p, and nothing is drawn."""

@@ -12,7 +12,7 @@ from multistep_bench.protocol import Protocol, Recipe
 from multistep_bench.strict import Strict, content_sha256
 
 SPEC_SCHEMA = "msb.spec/1"
-PROSE = {"title", "summary", "intermediate", "source", "base"}  # of a task card: what people read
+PROSE = {"title", "summary", "intermediate", "source", "base", "bottleneck"}  # of a task card: what people read
 SCORED = {"levels", "scoring"}  # of a task card: what curves are measured against, not how they come about
 
 
