@@ -41,8 +41,8 @@ def test_the_labels_behind_the_items_of_the_query_class_and_none_where_it_has_no
 
 def test_the_value_of_the_last_hops_pair() -> None:
     #                       7 → 2, 5 → 9, 2 → 5, then hops and start; two hops from 7 end at 5, one hop at 2
-    inputs = torch.tensor([[7, 2, 5, 9, 2, 5, 17, 7], [7, 2, 5, 9, 2, 5, 16, 7]])
-    assert marked(last_value(inputs, {"symbol_1": torch.tensor([2, IGNORED])})) == [[5], [1]]
+    inputs = torch.tensor([[7, 2, 5, 9, 2, 5, 17, 7], [5, 9, 7, 2, 2, 5, 16, 7]])
+    assert marked(last_value(inputs, {"symbol_1": torch.tensor([2, IGNORED])})) == [[5], [3]]
 
 
 def test_of_a_chain_with_a_bridge_the_value_behind_it() -> None:
