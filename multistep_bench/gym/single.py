@@ -1,0 +1,71 @@
+"""One environment of a task: the batched one with a single row."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import error
+from gymnasium.vector import AutoresetMode
+
+from multistep_bench.gym.vector import TaskVectorEnv
+
+
+class TaskEnv(gymnasium.Env):
+    """One environment of a task, with the arguments of `TaskVectorEnv` save `num_envs` and `autoreset_mode`.
+
+    render_mode: "rgb_array" (images only, [H, W, 3] uint8) or "ansi": what the agent sees now, never more.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}  # noqa: RUF012
+
+    def __init__(self, task: str, mode: str = "classify", *, render_mode: str | None = None, **settings: Any) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise error.UnsupportedMode(f"render_mode '{render_mode}' of {task}; choose rgb_array or ansi")
+        self.core = TaskVectorEnv(task, 1, mode, autoreset_mode=AutoresetMode.DISABLED, **settings)
+        if render_mode == "rgb_array" and self.core.task_info.kind != "image":
+            raise error.UnsupportedMode(f"{task} has no images to draw as rgb_array; choose render_mode='ansi'")
+        self.render_mode = render_mode
+        self.observation_space = self.core.single_observation_space
+        self.action_space = self.core.single_action_space
+        self._seen: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """(observation, info); info["steps"] holds the intermediate variables z as numbers."""
+        super().reset(seed=seed)
+        observation, info = self.core.reset(seed=seed)
+        self._seen = _first(observation)
+        return self._seen, {"steps": _numbers(info)}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """(observation, reward, terminated, truncated, info)."""
+        observation, reward, terminated, truncated, info = self.core.step(torch.as_tensor(action).reshape(1))
+        self._seen = _first(observation)
+        return self._seen, float(reward[0]), bool(terminated[0]), bool(truncated[0]), {"steps": _numbers(info)}
+
+    def render(self) -> Any:
+        """The picture or the text of what the agent sees; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        if self._seen is None:
+            raise error.ResetNeeded(f"{self.core.task.id} has nothing to render yet; call reset() first")
+        view = self._seen if self.core.mode == "classify" else self._seen["view"]
+        if self.render_mode == "ansi":
+            return self._text(view)
+        return (np.asarray(view).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+    def _text(self, view: Any) -> str:
+        if self.core.task_info.kind == "image":
+            grey = np.asarray(view).max(0)
+            return "\n".join("".join(" .:-=+*#%@"[int(value * 9.99)] * 2 for value in row) for row in grey)
+        if isinstance(view, dict):
+            return "\n".join(f"{name}: {np.asarray(value).round(2).tolist()}" for name, value in view.items())
+        return " ".join("?" if token < 0 else self.core.task.token_name(int(token)) for token in view)
+
+
+def _first(value: Any) -> Any:
+    return {name: _first(each) for name, each in value.items()} if isinstance(value, dict) else value[0]
+
+
+def _numbers(info: dict[str, Any]) -> dict[str, int]:
+    return {name: int(value[0]) for name, value in info["steps"].items()}
