@@ -18,10 +18,8 @@ def expected_return(env: TaskVectorEnv, policy: Policy) -> float:
     """
     info = env.task_info
     level = {"random": 1 / info.num_classes, "shortcut": info.shortcut, "oracle": info.ceiling}[policy]
-    if level is None or (policy == "random" and abs(level - info.chance) > 1e-12 and info.kind != "tokens"):
+    if level is None or (policy == "random" and abs(level - info.chance) > 1e-12):
         raise error.Error(f"{info.id} has no exact return of the {policy} policy; choose another")
-    if policy == "random":
-        level = info.chance if info.kind == "tokens" else level
     return level - env.looks * env.look_cost
 
 

@@ -152,7 +152,7 @@ class TaskVectorEnv(VectorEnv):
         self._age = self._age + acting
         rewards = (self._right(answer.clamp(min=0)) & terminated).double()
         if self.mode == "foveate" and self.look_cost:
-            rewards = rewards - self.look_cost * (acting & ~terminated)
+            rewards = rewards - self.look_cost * (acting & ~terminated).double()
         late = torch.zeros_like(acting) if self.limit is None else self._age >= self.limit
         return rewards, terminated, acting & late & ~terminated
 
@@ -193,6 +193,8 @@ class TaskVectorEnv(VectorEnv):
 
     def _observation(self) -> Any:
         inputs = self._batch.inputs
+        if self.mode == "classify" and not self.tensors:  # the caller may write into what it gets
+            return {k: v.clone() for k, v in inputs.items()} if isinstance(inputs, dict) else inputs.clone()
         return inputs if self.mode == "classify" else glimpse(self.task_info, inputs, self._place)
 
     def _info(self) -> dict[str, Any]:

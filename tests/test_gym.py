@@ -1,0 +1,200 @@
+"""Environments: what an agent sees, what it is paid, and when an episode ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import error
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from multistep_bench.cards import list_tasks
+from multistep_bench.gym import register_envs
+from multistep_bench.gym.returns import Policy, act, expected_return
+from multistep_bench.gym.vector import MODES, TaskVectorEnv
+from tests.sampling import four_errors
+
+DIGITS = "two_step_digits-v1"
+TASKS = (DIGITS, "two_step_glyphs-v1", "lookup-v1", "icl_gaussian-v1")  # need no files
+register_envs()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.filterwarnings("error")
+def test_gymnasiums_checks_pass(task: str, mode: str) -> None:
+    check_env(gymnasium.make(f"multistep_bench/{task}", mode=mode).unwrapped, skip_render_check=True)
+    many = gymnasium.make_vec(f"multistep_bench/{task}", 5, vectorization_mode="vector_entry_point", mode=mode)
+    observation, _ = many.reset(seed=1)
+    for _ in range(20):
+        assert many.observation_space.contains(observation)
+        observation, *_ = many.step(many.action_space.sample())
+
+
+def test_an_installed_package_needs_no_import_and_every_card_has_an_id_without_torch(tmp_path: Path) -> None:
+    about = tmp_path / "entry_point_of_the_suite-0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: entry-point-of-the-suite\nVersion: 0\n")
+    (about / "entry_points.txt").write_text("[gymnasium.envs]\n__root__ = multistep_bench.gym:register_envs\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import gymnasium, json;"
+        "ids = [each for each in gymnasium.registry if each.startswith('multistep_bench/')];"
+        "torch = 'torch' in sys.modules; env = gymnasium.make('multistep_bench/two_step_digits-v1');"
+        "print(json.dumps([ids, torch, env.reset(seed=0)[0].shape]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ids, torch_was_loaded, shape = json.loads(done.stdout)
+    assert sorted(ids) == sorted(f"multistep_bench/{task}" for task in list_tasks())
+    assert not torch_was_loaded
+    assert shape == [3, 16, 16]
+
+
+def test_foveate_shows_one_tile_charges_for_the_look_and_pays_for_the_answer() -> None:
+    env = TaskVectorEnv(DIGITS, 2, "foveate", look_cost=0.1)
+    observation, _ = env.reset(seed=3)
+    assert env.batch is not None
+    assert not observation["view"].any()
+    assert not observation["place"].any()
+    whole = env.batch.inputs.numpy()  # type: ignore[union-attr]
+    observation, rewards, terminated, _, _ = env.step(np.array([1, 2]))
+    assert np.array_equal(observation["view"][0, :, :8, 8:], whole[0, :, :8, 8:])  # top right
+    assert np.array_equal(observation["view"][1, :, 8:, :8], whole[1, :, 8:, :8])  # bottom left
+    assert observation["view"][0, :, 8:].max() == 0 == observation["view"][0, :, :, :8].max()
+    assert observation["place"].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    assert rewards.tolist() == [-0.1, -0.1]
+    assert not terminated.any()
+    right = env.batch.targets
+    _, rewards, terminated, _, _ = env.step(torch.stack((4 + right[0], 4 + (right[1] + 1) % 8)))
+    assert rewards.tolist() == [1, 0]
+    assert terminated.all()
+
+
+def test_sequential_shows_each_token_in_order_and_counts_the_last_action_alone() -> None:
+    env = TaskVectorEnv("lookup-v1", 3, "sequential")
+    observation, _ = env.reset(seed=0)
+    assert env.batch is not None
+    for place in range(12):
+        assert (observation["view"][:, place] == env.batch.inputs[:, place].numpy()).all()  # type: ignore[index]
+        assert (np.delete(observation["view"], place, 1) == -1).all()
+        action = env.batch.targets if place == 11 else (env.batch.targets + 1) % 16
+        observation, rewards, terminated, _, _ = env.step(action)
+        assert terminated.all() == (place == 11)
+        assert rewards.tolist() == [float(place == 11)] * 3
+
+
+def test_looking_for_ever_is_truncated() -> None:
+    env = TaskVectorEnv(DIGITS, 1, "foveate", max_looks=3)
+    env.reset(seed=0)
+    ends = [(bool(done[0]), bool(late[0])) for _ in range(3) for *_, done, late, _ in [env.step([0])]]
+    assert ends == [(False, False), (False, False), (False, True)]
+
+
+def test_next_step_spends_a_step_on_the_reset_and_same_step_returns_the_final_observation() -> None:
+    env = TaskVectorEnv(DIGITS, 2)
+    first, _ = env.reset(seed=0)
+    assert env.batch is not None
+    answers = env.batch.targets
+    last, rewards, terminated, *_ = env.step(answers)
+    assert rewards.tolist() == [1, 1]
+    assert terminated.all()
+    assert np.array_equal(first, last)
+    fresh, rewards, terminated, *_ = env.step(answers)
+    assert rewards.tolist() == [0, 0]
+    assert not terminated.any()
+    assert not np.array_equal(fresh, last)
+    same = TaskVectorEnv(DIGITS, 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    assert np.array_equal(same.reset(seed=0)[0], first)
+    new, rewards, terminated, _, info = same.step(answers)
+    assert rewards.tolist() == [1, 1]
+    assert terminated.all()
+    assert np.array_equal(info["final_obs"], first)
+    assert np.array_equal(new, fresh)
+
+
+def test_only_the_ended_episodes_begin_anew() -> None:
+    env = TaskVectorEnv(DIGITS, 2, "foveate")
+    env.reset(seed=0)
+    assert env.batch is not None
+    before: Any = env.batch.inputs
+    env.step([4, 0])
+    env.step([0, 0])
+    after: Any = env.batch.inputs
+    assert not torch.equal(after[0], before[0])
+    assert torch.equal(after[1], before[1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("policy", ["random", "shortcut", "oracle"])
+def test_simulation_meets_the_exact_returns(policy: Policy, mode: str) -> None:
+    n = 4096
+    env, rng = TaskVectorEnv(DIGITS, n, mode, look_cost=0.01, split="eval"), torch.Generator().manual_seed(1)
+    env.reset(seed=5)
+    total, ended = np.zeros(n), np.zeros(n, bool)
+    while not ended.all():
+        _, rewards, terminated, _, _ = env.step(act(env, policy, rng))
+        total += rewards
+        ended = terminated
+    level = {"random": 0.125, "shortcut": 0.5625, "oracle": 1.0}[policy]
+    expected = level - (0.04 if mode == "foveate" else 0)
+    assert expected_return(env, policy) == pytest.approx(expected)
+    assert total.mean() == pytest.approx(expected, abs=four_errors(level, n) + 1e-9)
+
+
+def test_a_seed_fixes_the_episodes_and_the_split_changes_them() -> None:
+    one, two, held_out = (TaskVectorEnv(DIGITS, 4, split=split) for split in ("train", "train", "eval"))
+    first = one.reset(seed=7)[0]
+    assert np.array_equal(first, two.reset(seed=7)[0])
+    assert not np.array_equal(first, two.reset(seed=8)[0])
+    assert not np.array_equal(first, held_out.reset(seed=7)[0])
+
+
+def test_the_intermediate_variable_is_in_the_info_and_tensors_come_without_a_copy() -> None:
+    env = TaskVectorEnv(DIGITS, 4, tensors=True)
+    observation, info = env.reset(seed=0)
+    assert env.batch is not None
+    assert observation is env.batch.inputs
+    assert info["steps"]["same"] is env.batch.steps["same"]
+
+
+def test_pictures_show_only_what_the_agent_sees() -> None:
+    env = gymnasium.make(f"multistep_bench/{DIGITS}", mode="foveate", render_mode="rgb_array")
+    env.reset(seed=0)
+    env.step(3)
+    picture: Any = env.render()
+    assert picture.shape == (16, 16, 3)
+    assert picture[8:, 8:].max() > 200
+    assert picture[:8].max() == 0
+    text = gymnasium.make("multistep_bench/lookup-v1", mode="foveate", render_mode="ansi")
+    text.reset(seed=0)
+    text.step(0)
+    shown: Any = text.render()
+    assert shown.split().count("?") == 11
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: TaskVectorEnv(DIGITS, mode="guess"), error.UnsupportedMode, "mode 'guess'"),
+        (lambda: TaskVectorEnv("markov-v1"), error.UnsupportedMode, "several answers"),
+        (lambda: TaskVectorEnv(DIGITS, split="test"), error.Error, "split 'test'"),  # type: ignore[arg-type]
+        (lambda: TaskVectorEnv(DIGITS).step([0]), error.ResetNeeded, "reset"),
+        (lambda: _started().step(8), error.InvalidAction, "action 8 .* outside 0..7"),
+        (lambda: _started().step(-1), error.InvalidAction, "action -1"),
+        (lambda: [env.step(0) for env in [_started()] * 2], error.ResetNeeded, "has ended"),
+    ],
+)
+def test_bad_input_raises_gymnasiums_errors(call: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def _started() -> gymnasium.Env:
+    env = gymnasium.make(f"multistep_bench/{DIGITS}").unwrapped
+    env.reset(seed=0)
+    return env
