@@ -52,11 +52,11 @@ class TaskEnv(gymnasium.Env):
         view = self._seen if self.core.mode == "classify" else self._seen["view"]
         if self.render_mode == "ansi":
             return self._text(view)
-        return (np.asarray(view).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        return (np.asarray(view).clip(0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
     def _text(self, view: Any) -> str:
         if self.core.task_info.kind == "image":
-            grey = np.asarray(view).max(0)
+            grey = np.asarray(view).max(0).clip(0, 1)
             return "\n".join("".join(" .:-=+*#%@"[int(value * 9.99)] * 2 for value in row) for row in grey)
         if isinstance(view, dict):
             return "\n".join(f"{name}: {np.asarray(value).round(2).tolist()}" for name, value in view.items())

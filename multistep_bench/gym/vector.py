@@ -74,7 +74,7 @@ class TaskVectorEnv(VectorEnv):
         self.batch: Batch | None = None
 
     def reset(self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None) -> Any:
-        """(observations, info). seed: one number for all environments; `options["reset_mask"]` restarts some of them."""
+        """(observations, info). seed: one number for all; `options["reset_mask"]` [B] restarts some environments."""
         if isinstance(seed, (list, tuple, np.ndarray)):
             seed = seeds.derive("gym seeds", *map(int, seed))
         if seed is not None or self._rng is None:

@@ -24,10 +24,8 @@ def places(info: TaskInfo) -> tuple[str, ...]:
 
 
 def glimpse_space(info: TaskInfo) -> spaces.Dict:
-    """"view": the sample with all but one place hidden; "place": which one is shown, one-hot (all 0: none)."""
-    return spaces.Dict(
-        {"view": _with_hidden(info.observation_space), "place": spaces.MultiBinary(len(places(info)))}
-    )
+    """ "view": the sample with all but one place hidden; "place": which one is shown, one-hot (all 0: none)."""
+    return spaces.Dict({"view": _with_hidden(info.observation_space), "place": spaces.MultiBinary(len(places(info)))})
 
 
 def glimpse(info: TaskInfo, inputs: Inputs, place: torch.Tensor) -> dict[str, Any]:
