@@ -57,8 +57,5 @@ def measure_gym(seconds: float, device: torch.device, envs: int = 512) -> Measur
         ratio_range=ratio_range,
         repeats=len(times["suite"]),
     )
-    return Measured(
-        "gymnasium's SyncVectorEnv over the same environments, one at a time",
-        {"task": TASK, "reference_envs": REFERENCE_ENVS},
-        (row,),
-    )
+    settings = {"task": TASK, "reference_envs": REFERENCE_ENVS}
+    return Measured("gymnasium's SyncVectorEnv over the same environments, one at a time", settings, (row,))
