@@ -1,7 +1,7 @@
 """Gymnasium environments over the task cards: the intermediate step becomes an action.
 
-`gymnasium.make("multistep_bench/two_step_digits-v1", mode="foveate")` needs no import of this package once it is
-installed: an entry point of the group `gymnasium.envs` calls `register_envs`. Registering imports no torch.
+Importing this package registers an id for every card and imports no torch. Gymnasium 1.x reads no entry points; its
+own way to name the module is `gymnasium.make("multistep_bench.gym:multistep_bench/two_step_digits-v1", mode="foveate")`.
 """
 
 NAMESPACE = "multistep_bench"
@@ -21,3 +21,6 @@ def register_envs() -> None:
                 vector_entry_point="multistep_bench.gym.vector:TaskVectorEnv",
                 kwargs={"task": task},
             )
+
+
+register_envs()
