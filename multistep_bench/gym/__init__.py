@@ -1,7 +1,8 @@
 """Gymnasium environments over the task cards: the intermediate step becomes an action.
 
 Importing this package registers an id for every card and imports no torch. Gymnasium 1.x reads no entry points; its
-own way to name the module is `gymnasium.make("multistep_bench.gym:multistep_bench/two_step_digits-v1", mode="foveate")`.
+own way to name the module is
+`gymnasium.make("multistep_bench.gym:multistep_bench/two_step_digits-v1", mode="foveate")`.
 """
 
 NAMESPACE = "multistep_bench"
