@@ -8,9 +8,8 @@ from commands import in_process
 
 from multistep_bench.batch import IGNORED
 from multistep_bench.cards import Levels
-from multistep_bench.generators.base import Split
-from multistep_bench.generators.task import make_task
-from multistep_bench.leaderboard.control import ShuffledAnswers, check_model, shuffled
+from multistep_bench.leaderboard.blind import shuffled
+from multistep_bench.leaderboard.control import check_model
 from multistep_bench.leaderboard.notes import ControlRun
 from multistep_bench.leaderboard.reproductions import control_limit, stays_at_the_shortcut
 from multistep_bench.seeds import generator
@@ -25,13 +24,16 @@ def test_an_honest_model_stays_at_the_shortcut() -> None:
     assert done.best < 0.5625
 
 
-@pytest.mark.parametrize("name", ["rule", "seeds"])
-def test_a_model_that_knows_what_it_was_not_taught_is_found(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "best"), [("rule", 1.0), ("seeds", 1.0), ("trained_before", 0.7)])
+def test_a_model_that_knows_what_it_was_not_taught_is_found(
+    name: str, best: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = f"cheating_models:{name}"
     code, output, _ = in_process(capsys, "check-model", model, "--protocol", "smoke", "--json")
     assert code == 1
     found = json.loads(output)
-    assert (found["best"], found["honest"]) == (1.0, False)
+    assert found["best"] >= best
+    assert not found["honest"]
 
 
 def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,21 +43,13 @@ def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> N
     assert "it stays below, as an honest model does" in output
 
 
-def test_only_what_is_scored_is_shuffled_and_only_for_training() -> None:
+def test_only_what_is_scored_is_shuffled() -> None:
     targets = torch.arange(60).reshape(6, 10).clone()
     targets[:, ::2] = IGNORED
     mixed = shuffled(targets, generator(0))
     assert torch.equal(mixed == IGNORED, targets == IGNORED)
     assert torch.equal(mixed.flatten().sort().values, targets.flatten().sort().values)
     assert not torch.equal(mixed, targets)
-    task = make_task(TASK)
-    control = ShuffledAnswers(task, generator(1))
-    splits: list[tuple[Split, bool]] = [("train", False), ("eval", True)]
-    for split, same in splits:
-        ours = control.sample(64, split=split, rng=generator(2))
-        theirs = task.sample(64, split=split, rng=generator(2))
-        assert torch.equal(ours.inputs, theirs.inputs)  # type: ignore[arg-type]
-        assert torch.equal(ours.targets, theirs.targets) is same
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Operations of a forward pass, counted by hand, whichever kernel computes attention."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 import multistep_bench as mb
-from multistep_bench.models.flops import attention_flops, flops_per_sample
+from multistep_bench.models.flops import attention_flops, flops_per_sample, training_flops_per_sample
+from multistep_bench.training.trainer import training_loss
 
 TASK = mb.make_task("two_step_digits-v1")
 BATCH = TASK.sample(4, split="eval", rng=torch.Generator().manual_seed(0))
@@ -32,6 +34,16 @@ class Attends(nn.Module):
             return scaled_dot_product_attention(x[:, :, -self.queries :], x, x, **self.options)
         with sdpa_kernel(self.kernel):
             return scaled_dot_product_attention(x[:, :, -self.queries :], x, x, **self.options)
+
+
+def test_a_training_step_of_two_layers_counted_by_hand():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10), nn.ReLU(), nn.Linear(10, 8))
+    first, second = 2 * 3 * 16 * 16 * 10, 2 * 10 * 8
+    loss = partial(training_loss, label_smoothing=0.0)
+    assert flops_per_sample(model, BATCH.inputs) == first + second
+    assert training_flops_per_sample(model, BATCH, loss) == 2 * first + 3 * second  # the image needs no gradient
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
 
 
 def test_flops_of_a_vit_counted_by_hand():

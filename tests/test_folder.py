@@ -14,8 +14,9 @@ from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import RUN_FILE, SPEC_FILE, partial_path, read_run, record_path
-from multistep_bench.training.launch import NullObserver, launch
+from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan
+from multistep_bench.training.relay import NullObserver
 
 SMALL = {"protocol.budget": 1600, "protocol.batch_size": 16}
 

@@ -19,8 +19,9 @@ from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.training.device import find_device
-from multistep_bench.training.launch import NullObserver, launch, run
+from multistep_bench.training.launch import launch, run
 from multistep_bench.training.plan import plan
+from multistep_bench.training.relay import NullObserver
 
 TASK = "two_step_digits-v1"
 LINEAR = "user_models:linear"

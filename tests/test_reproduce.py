@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
-from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell
+from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell, Start
 from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.reproduce import reproduce
 from multistep_bench.leaderboard.reproductions import (
@@ -33,6 +33,7 @@ from multistep_bench.runs.record import Record
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.score import score as score_of
 from multistep_bench.training.launch import run as train
+from multistep_bench.training.plan import plan
 from multistep_bench.trusted_code import import_paths
 
 ABOUT_THIS_ENTRY = ("root", "record_sha256", "eureka", "final_accuracy")
@@ -89,6 +90,54 @@ def test_a_forged_curve_does_not_agree(entry: Path, capsys: pytest.CaptureFixtur
     assert verify(entry).tier == "re-scored"
 
 
+@pytest.mark.parametrize(("count", "factor"), [(4, 1.0), (0, 1.01)])
+def test_a_shipped_model_begins_as_its_weights_say(count: int, factor: float, entry: Path) -> None:
+    def begin_elsewhere(record: Record) -> Record:
+        correct, loss = record.curve.correct.copy(), record.curve.loss.copy()
+        correct[0] += count
+        loss[0] = np.float32(loss[0] * factor)
+        return entries.with_arrays(record, correct=correct, loss=loss)
+
+    assert verify(entry).sound
+    entries.change_record(entry, "rate0-seed1", begin_elsewhere)
+    (problem,) = verify(entry).problems
+    assert problem.startswith("rate0-seed1: vit_tau answers ")
+    assert "items right before training" in problem
+
+
+def test_a_model_that_trains_inside_its_forward_pass_is_not_reproduced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner.py").write_text(
+        "import torch\nfrom torch import nn\nimport user_models\n"
+        "class Inner(nn.Module):\n"
+        "    def __init__(self, info):\n        super().__init__()\n        self.net = user_models.linear(info)\n"
+        "    def forward(self, x):\n"
+        "        if self.training:\n"
+        "            torch.autograd.grad(self.net(x).square().mean(), list(self.net.parameters()))\n"
+        "        return self.net(x)\n"
+        "def build(task):\n    return Inner(task)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = plan(TASK, "inner:build", "smoke")
+    forward, step = spec.model.flops_per_sample, spec.model.training_flops_per_sample
+    assert forward is not None
+    assert step == 4 * forward  # twice forward and the gradient of the weights: one layer has no other
+    monkeypatch.setattr("multistep_bench.leaderboard.checks.recipe.STEP_LIMIT", 3.9)
+    monkeypatch.setattr("multistep_bench.leaderboard.reproduce.STEP_LIMIT", 3.9)
+    untold = spec.model_copy(update={"model": spec.model.model_copy(update={"training_flops_per_sample": None})})
+    for told, where in ((spec, "submit"), (untold, "reproduce")):
+        run = entries.make_run(tmp_path / f"{where} run", spec=told)
+        with pytest.raises(BenchError, match=r"(it|the model) trains inside"):
+            reproduce(
+                submit([run], "inner", URL, board=entries.make_board(tmp_path / where)).folder,
+                1,
+                "the tests",
+                trusted=["inner:build"],
+            )
+
+
 def note_of(entry: Path) -> dict:
     return json.loads((entry / "reproductions.jsonl").read_text())
 
@@ -105,6 +154,7 @@ def test_a_note_must_be_about_this_entry(entry: Path) -> None:
         "another record": ({"record_sha256": "0" * 64}, "is of no record of the entry"),
         "another cell": ({"cell": "rate7-seed7"}, "is of no record of the entry"),
         "another accuracy": ({"final_accuracy": [1.0, 1.0]}, "states other numbers"),
+        "another start": ({"start": [{**whole["cells"][0]["start"][0], "loss": 2.5}] * 2}, "states other numbers"),
         "no signature": ({"by": ""}, "at least 1 character"),
         "a hostile signature": ({"by": "x" * 81}, "at most 80 characters"),
         "another day": ({"date": "soon"}, "should match pattern"),
@@ -123,8 +173,17 @@ def test_a_note_must_be_about_this_entry(entry: Path) -> None:
         assert expected in "; ".join(verify(entry).problems), expected
 
 
+START = Start(accuracy=0.1, loss=2.0, train_loss=1.9)
+
+
 def rerun(
-    *, same: bool, equal: bool, events: tuple[float | None, float | None], finals: tuple[float, float]
+    *,
+    same: bool,
+    equal: bool,
+    events: tuple[float | None, float | None],
+    finals: tuple[float, float],
+    start: Start = START,
+    same_items: bool = True,
 ) -> RerunCell:
     return RerunCell(
         task=TASK,
@@ -132,6 +191,8 @@ def rerun(
         record_sha256="0" * 64,
         same_stack=same,
         bit_equal=equal,
+        same_items=same_items,
+        start=(START, start),
         eureka=events,
         final_accuracy=finals,
     )
@@ -146,6 +207,33 @@ def test_agreement_is_to_the_bit_on_the_same_stack_and_by_event_and_accuracy_els
     assert not agrees(rerun(same=False, equal=False, events=(5.0, 9.0), finals=far))
     assert not agrees(rerun(same=False, equal=False, events=(5.0, None), finals=near))
     assert not agrees(rerun(same=False, equal=False, events=(None, 5.0), finals=near))
+
+
+@pytest.mark.parametrize(
+    ("same_items", "changes", "agreed"),
+    [
+        (True, {"accuracy": 0.109}, True),
+        (True, {"accuracy": 0.111}, False),
+        (True, {"loss": 2.0019}, True),
+        (True, {"loss": 1.9979}, False),
+        (True, {"train_loss": 1.9 * 1.0099}, True),
+        (True, {"train_loss": 1.9 * 0.9899}, False),
+        (True, {"train_loss": None}, False),
+        (False, {"accuracy": 0.199, "loss": 2.19, "train_loss": 2.08}, True),
+        (False, {"accuracy": 0.201}, False),
+        (False, {"loss": 2.21}, False),
+        (False, {"train_loss": 1.7}, False),
+    ],
+)
+def test_a_curve_starts_alike_on_every_stack(
+    same_items: bool, changes: dict[str, float | None], agreed: bool, tmp_path: Path
+) -> None:
+    start = START.model_copy(update=changes)
+    cell = rerun(same=False, equal=False, events=(9.0, 9.0), finals=(0.9, 0.9), start=start, same_items=same_items)
+    assert agrees(cell) is agreed
+    if not agreed:
+        score = jumping(tmp_path)
+        assert disagreements(noted(score, cell), score) == (f"{TASK} rate0-seed0 starts otherwise here",)
 
 
 def jumping(tmp_path: Path, jumps: int = 10) -> Score:

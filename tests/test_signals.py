@@ -20,8 +20,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes through /proc"),
 ]
+SIGNALS = ["TERM", "HUP", "KILL", "INT"]
 MARK = "MULTISTEP_BENCH_TEST_RUN"
-MOMENTS = 3
+MOMENTS = int(os.environ.get("MULTISTEP_BENCH_SIGNAL_MOMENTS", "3"))  # 20 before a release: about a quarter of an hour
 ENDED_WITHIN = 20  # seconds, until every process of a killed run is gone
 
 
@@ -71,27 +72,33 @@ def wait_until(condition, seconds: float) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["TERM", "HUP", "KILL", "INT"])
+def end(parent: subprocess.Popen, name: str, when: random.Random) -> None:
+    """Ends a run at a random moment; Ctrl-C is pressed twice, as people do."""
+    time.sleep(when.uniform(0, 0.6))
+    for _ in range(2 if name == "INT" else 1):
+        parent.send_signal(getattr(signal, f"SIG{name}"))
+        time.sleep(when.uniform(0, 0.05))
+    parent.wait(60)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
 def test_nothing_lives_on_and_the_curves_are_the_same(name: str, spec: RunSpec, whole: Run, tmp_path: Path) -> None:
-    number, when = getattr(signal, f"SIG{name}"), random.Random(name)
+    when = random.Random(name)
     folder = tmp_path / "run"
     for moment in range(MOMENTS):
         mark = f"{name}-{moment}-{os.getpid()}"
         parent = start(spec, folder, mark)
         trains = wait_until(lambda parent=parent: parent.poll() is not None or any(folder.glob("cells/*.partial")), 60)
         assert trains
-        time.sleep(when.uniform(0, 0.6))
-        for _ in range(2 if name == "INT" else 1):
-            parent.send_signal(number)
-            time.sleep(when.uniform(0, 0.05))
-        parent.wait(60)
+        end(parent, name, when)
         assert wait_until(lambda mark=mark: not processes(mark), ENDED_WITHIN), processes(mark)
     resumed = launch(spec, folder, workers=2)
     assert curves(resumed) == curves(whole)
     assert not read_run(folder).missing
 
 
-def test_a_worker_in_a_step_of_a_minute_ends_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_worker_in_a_step_of_a_minute_ends_with_its_parent(name: str, tmp_path: Path) -> None:
     (tmp_path / "sleepy.py").write_text(
         "import time\nfrom torch import nn\nimport user_models\n"
         "class Sleepy(nn.Module):\n"
@@ -102,18 +109,17 @@ def test_a_worker_in_a_step_of_a_minute_ends_with_its_parent(tmp_path: Path) -> 
         "        return self.net(x)\n",
         encoding="utf-8",
     )
-    mark, folder = f"sleepy-{os.getpid()}", tmp_path / "run"
-    environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    command = [sys.executable, "-m", "multistep_bench", "run", "--model", "sleepy:Sleepy", "--protocol", "smoke"]
-    parent = subprocess.Popen(
-        [*command, "--workers", "2", "--out", str(folder)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert wait_until(lambda: len(list(folder.glob("cells/*.partial"))) == 2, 60)
-    time.sleep(1.0)
-    parent.kill()
-    parent.wait()
-    assert wait_until(lambda: not processes(mark), ENDED_WITHIN), processes(mark)
+    for moment in range(max(1, MOMENTS // 3)):
+        mark, folder = f"sleepy-{name}-{moment}-{os.getpid()}", tmp_path / f"run {moment}"
+        environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        command = [sys.executable, "-m", "multistep_bench", "run", "--model", "sleepy:Sleepy", "--protocol", "smoke"]
+        parent = subprocess.Popen(
+            [*command, "--workers", "2", "--out", str(folder)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert wait_until(lambda folder=folder: len(list(folder.glob("cells/*.partial"))) == 2, 60)
+        end(parent, name, random.Random(f"{name}-{moment}"))
+        assert wait_until(lambda mark=mark: not processes(mark), ENDED_WITHIN), processes(mark)

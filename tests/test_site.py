@@ -17,6 +17,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
 from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell
 from multistep_bench.leaderboard.references import references
+from multistep_bench.leaderboard.rerun import start_of
 from multistep_bench.leaderboard.site import build as site
 from multistep_bench.leaderboard.site.build import Built, build
 from multistep_bench.leaderboard.site.table import board_of
@@ -300,6 +301,8 @@ def test_markup_in_every_text_of_an_entry_is_shown_as_text(page: Page, tmp_path:
                 record_sha256=record.sha256,
                 same_stack=True,
                 bit_equal=True,
+                same_items=True,
+                start=(start_of(record), start_of(record)),
                 eureka=(final.eureka, final.eureka),
                 final_accuracy=(final.final_accuracy, final.final_accuracy),
             ),

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from multistep_bench.errors import RunError
 from multistep_bench.runs.events import event_line
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.runs.store import RUN_FILE, SPEC_FILE, read_run, record_path
+from multistep_bench.runs.store import RUN_FILE, SPEC_FILE, Run, read_run, record_path
 from multistep_bench.scoring.score import score
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan
@@ -187,6 +188,33 @@ def test_a_cell_that_stands_in_both_forms_counts_as_its_file_says(tmp_path: Path
     records = read_run(folder).records
     assert records[1] == make_record(make_spec(seeds=2), Cell(0, 1), jump(0.3))
     assert len(records) == 2
+
+
+def test_the_packed_run_is_the_same_whatever_order_its_cells_ended_in(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", {(0, 0): jump(0.5), (0, 1): flat()}, seeds=2))
+    backwards = Run(run.path, run.spec, run.records[::-1])
+    assert backwards.packed == run.packed
+    assert backwards.sha256 == run.sha256
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text[:-1], "run.jsonl line 3 is cut off"),
+        (lambda text: text.replace('"budget":100000', '"budget":200000', 1), "line 1: its identity .* was edited"),
+        (lambda text: text.replace('"protocol_name":"quick"', '"protocol_name":"slow"', 1), "no protocol 'slow'"),
+        (lambda text: "\n".join(text.split("\n")[i] for i in (0, 2, 1)) + "\n", "rate0-seed0 is no further cell"),
+    ],
+)
+def test_a_packed_run_that_was_cut_or_edited_is_refused(
+    edit: Callable[[str], str], message: str, tmp_path: Path
+) -> None:
+    file = make_run(tmp_path / "run", {(0, 0): jump(0.5), (0, 1): flat()}, seeds=2) / RUN_FILE
+    text = file.read_text(encoding="utf-8")
+    assert edit(text) != text
+    file.write_text(edit(text), encoding="utf-8")
+    with pytest.raises(RunError, match=message):
+        read_run(file)
 
 
 def test_an_incomplete_run_is_packed_only_when_asked_and_resumes_afterwards(spec: RunSpec, tmp_path: Path) -> None:

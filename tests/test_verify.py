@@ -275,6 +275,7 @@ MODELS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a letter from elsewhere": ({"model": "vіt:build"}, "is no name of a model"),  # a Cyrillic і
     "no end of parameters": ({"parameters": 10**18}, "beyond 1000000000000000"),
+    "training inside": ({"training_flops_per_sample": 9001}, "trains inside its own forward pass"),
     "no hash": ({"code_sha256": "unknown"}, "hash of the model's code is none"),
 }
 

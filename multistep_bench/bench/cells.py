@@ -18,8 +18,9 @@ from multistep_bench.models.build import build
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.machine import available_cores
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.launch import NullObserver, launch
+from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import task_of
+from multistep_bench.training.relay import NullObserver
 from multistep_bench.training.stacked import StackedTrainer
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)

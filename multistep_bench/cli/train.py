@@ -37,6 +37,10 @@ def run(
         int | None, typer.Option(help="Cells trained as one program [default: 1 on a CPU, what fits on a GPU]")
     ] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds of work that a killed run may lose.", min=0)] = 30.0,
+    cell_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds without an evaluation after which a cell is given up as failed [default: never]"),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
     ] = False,
@@ -68,6 +72,7 @@ def run(
             workers=workers,
             stack=stack,
             checkpoint_seconds=checkpoint_every,
+            cell_timeout=cell_timeout,
             observer=observer,
             on_failure="keep",
         )

@@ -6,18 +6,30 @@ from pydantic import Field
 
 from multistep_bench.strict import Strict
 
-REPRODUCTION_SCHEMA = "msb.reproduction/2"
+REPRODUCTION_SCHEMA = "msb.reproduction/3"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=200)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(max_length=80)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Start(Strict):
+    """The first numbers of a curve, which hardly depend on rounding."""
+
+    accuracy: Number | None
+    loss: Number | None
+    train_loss: Number | None
 
 
 class RerunCell(Strict):
     """A cell that was trained again; pairs are (as submitted, as trained again), and None where there is no event.
 
     same_stack: trained with the same versions on the same kind of processor, where curves must be bit-equal.
+    same_items: evaluated on the same items, which a GPU draws differently.
+    start:      the share of correct answers and the loss before training, then the training loss of the first interval;
+                None where one is not finite.
     """
 
     task: Name
@@ -25,6 +37,8 @@ class RerunCell(Strict):
     record_sha256: Sha256
     same_stack: bool
     bit_equal: bool
+    same_items: bool
+    start: Annotated[tuple[Start, Start], Field(strict=False)]
     eureka: Annotated[tuple[float | None, float | None], Field(strict=False)]
     final_accuracy: Annotated[tuple[float, float], Field(strict=False)]
 
@@ -68,7 +82,7 @@ class FreshTest(Strict):
 class Reproduction(Strict):
     """A line of reproductions.jsonl: who trained cells of the entry of that root again, when, and on what."""
 
-    schema_: Literal["msb.reproduction/2"] = Field(default=REPRODUCTION_SCHEMA, alias="schema")
+    schema_: Literal["msb.reproduction/3"] = Field(default=REPRODUCTION_SCHEMA, alias="schema")
     by: Annotated[str, Field(min_length=1, max_length=80)]
     date: str = Field(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$")
     root: Sha256

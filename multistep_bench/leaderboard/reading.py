@@ -170,8 +170,6 @@ def _first_line(line: bytes, task: str, where: str) -> RunLine:
     spec = first.spec
     if spec.task.id != task:
         raise Unreadable(f"{where} is of task {spec.task.id}")
-    if spec.protocol_name not in spec.task.protocols:
-        raise Unreadable(f"{where} holds no protocol {spec.protocol_name[:60]!r}")
     if spec.protocol.seeds * len(spec.protocol.learning_rates) > CELLS:
         raise Unreadable(f"{where} asks for more than {CELLS} cells")
     if spec.protocol.evaluations > EVALUATIONS:

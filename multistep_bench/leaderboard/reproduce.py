@@ -9,6 +9,7 @@ installed here: a shipped builder, timm, or a module that the person who reprodu
 import random
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,20 +19,23 @@ from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import load_task
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.generators.task import make_task
+from multistep_bench.leaderboard.blind import Watch, train_blind, watch_nothing
+from multistep_bench.leaderboard.checks.recipe import STEP_LIMIT
 from multistep_bench.leaderboard.control import control_run
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE, Entry
 from multistep_bench.leaderboard.fresh import draw_cells, fresh_test, sufficient
 from multistep_bench.leaderboard.notes import FreshTest, Reproduction, RerunCell
 from multistep_bench.leaderboard.reproductions import LEAST_POWER, Reproduced, counts, disagreements, needed
-from multistep_bench.leaderboard.rerun import Watch, compared, fresh_cell, train_again
+from multistep_bench.leaderboard.rerun import compared, fresh_cell
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
-from multistep_bench.models.flops import flops_per_sample
+from multistep_bench.models.flops import flops_per_sample, training_flops_per_sample
 from multistep_bench.runs.events import Environment, event_line
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.score import Score
 from multistep_bench.training.randomness import own_randomness, seed_everything
+from multistep_bench.training.trainer import training_loss
 from multistep_bench.trusted_code import import_paths
 
 
@@ -44,13 +48,13 @@ def reproduce(
     seed: int | None = None,
     trusted: Collection[str] = (),
     data_root: Path | None = None,
-    watch: Watch = lambda message: None,
+    watch: Watch = watch_nothing,
 ) -> Reproduced:
     """Trains cells of an entry again, on the CPU one after another, and appends the note to the entry.
 
     cells:   how many on their own seeds, by default as many as make a note count. fresh: how many on fresh seeds.
     by:      who vouches for the note. seed: of the choice of cells; by default nobody can foresee it.
-    trusted: import paths that the entry's model may come from. watch: is told what happens.
+    trusted: import paths that the entry's model may come from. watch: is told of every evaluation and outcome.
     Raises `BenchError` where the entry does not verify, its model is not installed here as it was, or a cell breaks.
     """
     verdict = verify(folder, data_root=data_root)
@@ -61,7 +65,7 @@ def reproduce(
         _check_model(run.spec, trusted, data_root)
     drawn = _choice(entry, cells, needed(score), seed)
     place, chosen = drawn[0]
-    control = control_run(entry.runs[place].spec, chosen[0], data_root)
+    control = control_run(entry.runs[place].spec, chosen[0], data_root, watch)
     rerun, environment = _rerun(entry, score, drawn, data_root, watch)
     note = Reproduction(
         by=by,
@@ -89,19 +93,18 @@ def _rerun(
         run, scored = entry.runs[place], score.runs[place]
         submitted = {record.cell: record for record in run.records}
         theirs = {cell.cell: cell for cell in scored.cells}
-        for record in train_again(run.spec, cells, data_root, watch):
-            rerun.append(compared(run.spec, submitted[record.cell], theirs[record.cell], record))
-            records.append(record)
+        for cell in cells:
+            records.append(train_blind(run.spec, cell, data_root, watch))
+            rerun.append(compared(run.spec, submitted[cell], theirs[cell], records[-1]))
     return rerun, records[0].environment
 
 
 def _fresh(entry: Entry, score: Score, count: int, data_root: Path | None, watch: Watch) -> FreshTest:
     drawn = draw_cells(score, count)
     made = [
-        fresh_cell(run.spec, record)
+        fresh_cell(run.spec, train_blind(run.spec, cell, data_root, watch))
         for run in entry.runs
-        if run.spec.task.id in drawn
-        for record in train_again(run.spec, drawn[run.spec.task.id], data_root, watch)
+        for cell in drawn.get(run.spec.task.id, [])
     ]
     return fresh_test(score, made)
 
@@ -131,11 +134,18 @@ def _check_model(spec: RunSpec, trusted: Collection[str], data_root: Path | None
     models.check_contract(module, task.info, batch)
     if getattr(module, "uses_steps", False):
         raise BenchError(f"model '{spec.model.name}' is given the intermediate variables; it cannot be an entry")
-    built = models.count_parameters(module), flops_per_sample(module, batch.inputs)
+    forward = flops_per_sample(module, batch.inputs)
+    step = training_flops_per_sample(module, batch, partial(training_loss, label_smoothing=0.0))
+    built = models.count_parameters(module), forward
     claimed = spec.model.parameters, spec.model.flops_per_sample
     if built != claimed:
         raise BenchError(
             f"model '{spec.model.name}' has (parameters, operations) {built} here, and the entry says {claimed}"
+        )
+    if forward and step and step > STEP_LIMIT * forward:
+        raise BenchError(
+            f"a training step of model '{spec.model.name}' takes {step / forward:.1f} times the operations of a forward"
+            f" pass, and at most {STEP_LIMIT} are honest: it trains inside its own forward pass"
         )
 
 

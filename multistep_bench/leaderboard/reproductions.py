@@ -10,11 +10,17 @@ from multistep_bench.cards import Levels
 from multistep_bench.leaderboard.entry import Entry, Tier
 from multistep_bench.leaderboard.fresh import FIRST_SEED, LEVEL, fresh_test, speaks_against, submitted_times
 from multistep_bench.leaderboard.notes import ControlRun, FreshTest, Reproduction, RerunCell
+from multistep_bench.leaderboard.rerun import start_of
 from multistep_bench.scoring.eureka import CurveScore
 from multistep_bench.scoring.score import Score
 
 FINAL_TOLERANCE = 0.05  # of the final accuracy, where the machine differs; in nats where the curve is a loss
 ROUNDING = 1e-9
+# By which the start of a curve may differ on another stack: the accuracy before training, and as shares the loss before
+# training and the first training loss. Kernels of another width or number of threads moved no count of the reference
+# models, their losses by 1e-7 before training and by up to 2e-4 after the first interval.
+START_TOLERANCE = {"accuracy": 0.01, "loss": 1e-3, "train_loss": 0.01}
+OTHER_ITEMS_TOLERANCE = 0.1  # where another device draws other items and batches: the noise of a few hundred items
 LEAST_CELLS, LEAST_SHARE = 3, 0.1  # of an entry's cells, so that a note counts
 LEAST_POWER = 0.8  # of a test on fresh seeds, so that it counts
 CONTROL_FRACTION = 0.25  # of the way from the shortcut to the ceiling, far above the noise of an evaluation
@@ -37,7 +43,7 @@ class Reproduced:
 
 
 def agrees(cell: RerunCell) -> bool:
-    """Bit-equal on the same stack; elsewhere an event in both or in neither, and final accuracies within tolerance.
+    """Bit-equal on the same stack; elsewhere the same start, an event in both or in neither, and a like final accuracy.
 
     On another machine rounding alone may move a Eureka-moment, so its time is judged over the cells of a note.
     """
@@ -45,12 +51,32 @@ def agrees(cell: RerunCell) -> bool:
         return cell.bit_equal
     theirs, ours = cell.eureka
     difference = abs(cell.final_accuracy[0] - cell.final_accuracy[1])
-    return (theirs is None) == (ours is None) and difference <= FINAL_TOLERANCE
+    return same_start(cell) and (theirs is None) == (ours is None) and difference <= FINAL_TOLERANCE
+
+
+def same_start(cell: RerunCell) -> bool:
+    """Whether two curves of a cell begin alike, as they do on every stack: weights and first batches are the same."""
+    theirs, ours = cell.start
+    for name, tolerance in START_TOLERANCE.items():
+        submitted, here = getattr(theirs, name), getattr(ours, name)
+        if submitted is None or here is None:
+            if submitted != here:
+                return False
+            continue
+        allowed = tolerance if cell.same_items else OTHER_ITEMS_TOLERANCE
+        scale = 1.0 if name == "accuracy" else abs(submitted)
+        if abs(submitted - here) > allowed * scale + ROUNDING:
+            return False
+    return True
 
 
 def disagreements(note: Reproduction, score: Score) -> tuple[str, ...]:
     """What of a note speaks against the entry of that score, a sentence each."""
-    found = [f"{cell.task} {cell.cell} has another curve here" for cell in note.cells if not agrees(cell)]
+    found = [
+        f"{cell.task} {cell.cell} {'has another curve' if same_start(cell) else 'starts otherwise'} here"
+        for cell in note.cells
+        if not agrees(cell)
+    ]
     found += _time_problems(note.cells, spread(score))
     levels = next(run.spec.task.levels for run in score.runs if run.spec.task.id == note.control.task)
     if not stays_at_the_shortcut(note.control, levels):
@@ -128,6 +154,7 @@ def reproduction_problems(note: Reproduction, entry: Entry, score: Score) -> Ite
         yield f"a reproduction of {note.date} is of another root; its curves are not the entry's"
         return
     scored = {(run.spec.task.id, cell.cell.name): cell for run in score.runs for cell in run.cells}
+    starts = {(run.spec.task.id, each.cell.name): start_of(each) for run in entry.runs for each in run.records}
     seen = set()
     for cell in note.cells:
         where = f"the reproduction of {cell.task}/{cell.cell} of {note.date}"
@@ -137,7 +164,7 @@ def reproduction_problems(note: Reproduction, entry: Entry, score: Score) -> Ite
         submitted = scored.get((cell.task, cell.cell))
         if submitted is None or submitted.record_sha256 != cell.record_sha256:
             yield f"{where} is of no record of the entry"
-        elif not _same_numbers(cell, submitted.curve):
+        elif cell.start[0] != starts[cell.task, cell.cell] or not _same_numbers(cell, submitted.curve):
             yield f"{where} states other numbers than the entry's curve has"
     if (note.control.task, note.control.cell) not in scored:
         yield f"the control run of {note.date} is of no cell of the entry"

@@ -1,50 +1,20 @@
-"""Cells trained again in a folder that is removed afterwards, and how their curves compare with the submitted ones."""
+"""How the curves of cells that were trained again compare with the submitted ones."""
 
-import math
-import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.notes import FreshCell, RerunCell
-from multistep_bench.runs.events import Environment
-from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.machine import versions
-from multistep_bench.runs.record import Record
-from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.runs.store import read_cell_file, record_path
+from multistep_bench.leaderboard.notes import FreshCell, RerunCell, Start
+from multistep_bench.runs.events import Environment, finite
+from multistep_bench.runs.record import MISSING, Record
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.cell_set import CellScore
 from multistep_bench.scoring.eureka import CurveScore, curve_values, score_curve
-from multistep_bench.training.group import Job, Message
-from multistep_bench.training.workers import train_here
 
 NOWHERE = Environment(engine="", versions={}, hardware={})
 STACK_VERSIONS = ("multistep_bench", "torch")
 STACK_HARDWARE = ("device", "machine", "processor", "threads")
-Watch = Callable[[Message], None]
-
-
-def train_again(spec: RunSpec, cells: Sequence[Cell], data_root: Path | None, watch: Watch) -> list[Record]:
-    """The records of cells, on any seeds, trained here on the CPU one by one; raises `BenchError` if one breaks."""
-    with tempfile.TemporaryDirectory() as temporary, RunFolder(Path(temporary) / "run", spec) as held:
-        job = Job(
-            spec=spec,
-            folder=held.path,
-            device="cpu",
-            data_root=str(data_root) if data_root else None,
-            checkpoint_seconds=math.inf,
-            versions=versions(),
-        )
-        train_here(job, [(cell,) for cell in cells], watch)
-        records = [read_cell_file(record_path(held.path, cell), cell, spec) for cell in cells]
-    broken = [f"{record.cell.name}: {record.reason}" for record in records if record.status == "failed"]
-    if broken:
-        raise BenchError(f"cells of {spec.task.id} broke here: {'; '.join(broken)}")
-    return records
 
 
 def compared(spec: RunSpec, submitted: Record, theirs: CellScore, record: Record) -> RerunCell:
@@ -56,8 +26,21 @@ def compared(spec: RunSpec, submitted: Record, theirs: CellScore, record: Record
         record_sha256=submitted.sha256,
         same_stack=_stack(submitted.environment) == _stack(record.environment),
         bit_equal=_without_seconds(submitted) == _without_seconds(record),
+        same_items=submitted.curve.set == record.curve.set,
+        start=(start_of(submitted), start_of(record)),
         eureka=(theirs.curve.eureka, ours.eureka),
         final_accuracy=(theirs.curve.final_accuracy, ours.final_accuracy),
+    )
+
+
+def start_of(record: Record) -> Start:
+    """The first numbers of a record's curves."""
+    curve = record.curve
+    counted = len(record) > 0 and curve.correct[0] != MISSING
+    return Start(
+        accuracy=float(curve.correct[0] / curve.set.items) if counted else None,
+        loss=finite(curve.loss[0]) if len(record) else None,
+        train_loss=finite(record.train_loss[1]) if len(record) > 1 else None,
     )
 
 

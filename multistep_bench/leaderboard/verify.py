@@ -14,6 +14,7 @@ from multistep_bench.errors import BenchError, DataError
 from multistep_bench.leaderboard.checks import AFTER_SCORING, BEFORE_SCORING, Subject
 from multistep_bench.leaderboard.checks.copies import Trace, copied_from_others, traces_of
 from multistep_bench.leaderboard.checks.items import EvaluationSets
+from multistep_bench.leaderboard.checks.recipe import shipped
 from multistep_bench.leaderboard.entry import Entry, Tier, entry_folders
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.references import NO_REFERENCES, references
@@ -141,6 +142,8 @@ def _draw_problems(entry: Entry, data_root: Path | None) -> tuple[list[str], lis
     for run in entry.runs:
         try:
             problems += sets.problems(run)
+            if shipped(run.spec):
+                problems += sets.start_problems(run)
         except DataError as error:
             notes.append(f"{run.spec.task.id}: evaluation items not drawn again, {error}")
         if any(record.environment.hardware.get("device") != "cpu" for record in run.records):

@@ -1,6 +1,6 @@
 """Floating-point operations of a forward pass, the same figure for every version of torch and every kernel."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,28 @@ def flops_per_sample(model: nn.Module, inputs: Inputs, steps: dict[str, torch.Te
     finally:
         model.train(training)
     return counter.get_total_flops() // len(first) or None
+
+
+def training_flops_per_sample(
+    model: nn.Module, batch: Batch, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> int | None:
+    """Operations of the forward and backward pass of a training step, counted as `flops_per_sample` counts.
+
+    About three times a forward pass; more where a model computes activations again, or trains inside its forward pass.
+    loss: of logits and targets. Gradients are removed afterwards.
+    """
+    training = model.training
+    model.train()
+    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
+    try:
+        with torch.enable_grad(), _countable_kernels(), counter:
+            loss(logits(model, batch), batch.targets).backward()
+    except Exception:  # as above
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.train(training)
+    return counter.get_total_flops() // len(batch.targets) or None
 
 
 def attention_flops(q: torch.Size, k: torch.Size, v: torch.Size) -> int:

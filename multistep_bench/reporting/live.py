@@ -23,6 +23,7 @@ from multistep_bench.runs.spec import Cell, RunSpec
 BARS = "▁▂▃▄▅▆▇█"
 EVENT = "★"
 BROKEN = "✗"
+SILENT = "…"
 SHORT = {"diverged": "div.", "failed": "fail"}
 NARROWEST, WIDEST = 6, 24  # characters of a sparkline
 PROBLEMS_SHOWN = 5
@@ -47,8 +48,12 @@ class PlainLines:
     def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
         self._run.evaluated(cell, evaluation, items)
 
+    def stalled(self, cell: Cell, seconds: float) -> None:
+        self._run.cells[cell].silent = seconds
+        self._print(describe_silence(self._run.spec, cell, seconds))
+
     def ended(self, cell: Cell, outcome: Outcome) -> None:
-        self._run.cells[cell].outcome = outcome
+        self._run.end(cell, outcome)
         self._print(
             f"{cell_label(self._run.spec, cell)}: {describe_end(self._run.spec, self._run.cells[cell])}"
             f" ({duration(outcome.seconds)}) [{self._run.ended}/{len(self._run.cells)}]"
@@ -80,9 +85,13 @@ class LiveTable:
         with self._lock:
             self._run.evaluated(cell, evaluation, items)
 
+    def stalled(self, cell: Cell, seconds: float) -> None:
+        with self._lock:
+            self._run.cells[cell].silent = seconds
+
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         with self._lock:
-            self._run.cells[cell].outcome = outcome
+            self._run.end(cell, outcome)
 
     def close(self) -> None:
         """Stops redrawing; the last state stays on the screen."""
@@ -190,16 +199,33 @@ def _state(cell: CellProgress, width: int) -> Text:
 
 
 def _notes(run: RunProgress) -> list[Text]:
-    """What the marks mean, then the cells that diverged or failed."""
+    """What the marks mean, then the cells that are silent, and those that diverged or failed."""
     latest = f"latest {measured([run.spec])}"
     legend = Text(f"below a curve: {EVENT} samples until the Eureka-moment, {latest}", style="dim")
+    silent = [
+        Text(f"{SILENT} {describe_silence(run.spec, cell, progress.silent)}", style="yellow")
+        for cell, progress in sorted(run.cells.items())
+        if progress.silent is not None
+    ]
     broken = [
         Text(f"{BROKEN} {cell_label(run.spec, cell)}: {describe_end(run.spec, progress)}", style="red")
         for cell, progress in sorted(run.cells.items())
         if progress.outcome is not None and progress.outcome.status != "completed"
     ]
-    rest = len(broken) - PROBLEMS_SHOWN
-    return [legend, *broken[:PROBLEMS_SHOWN], *([Text(f"  and {rest} more", style="red")] if rest > 0 else [])]
+    return [legend, *_first(silent, "yellow"), *_first(broken, "red")]
+
+
+def _first(lines: list[Text], style: str) -> list[Text]:
+    rest = len(lines) - PROBLEMS_SHOWN
+    return [*lines[:PROBLEMS_SHOWN], *([Text(f"  and {rest} more", style=style)] if rest > 0 else [])]
+
+
+def describe_silence(spec: RunSpec, cell: Cell, seconds: float) -> str:
+    """A cell that hangs, or is only slow: nobody can tell from outside."""
+    return (
+        f"{cell_label(spec, cell)}: no evaluation for {duration(seconds)}; it is slow or hangs"
+        " (--cell-timeout SECONDS gives such cells up)"
+    )
 
 
 def cell_label(spec: RunSpec, cell: Cell) -> str:

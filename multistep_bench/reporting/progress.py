@@ -13,7 +13,10 @@ from multistep_bench.scoring.eureka import CurveScore, curve_values, eureka_time
 
 
 class CellProgress:
-    """The curve of one cell so far; `eureka` is set as soon as enough evaluations confirm the event."""
+    """The curve of one cell so far.
+
+    eureka: set as soon as enough evaluations confirm the event. silent: seconds without a word, if that is long.
+    """
 
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
@@ -21,8 +24,10 @@ class CellProgress:
         self.items = 1
         self.eureka: float | None = None
         self.outcome: Outcome | None = None
+        self.silent: float | None = None
 
     def add(self, evaluation: Evaluation, items: int) -> None:
+        self.silent = None
         if evaluation.samples == 0:  # the cell starts, perhaps anew
             self.evaluations, self.eureka, self.outcome = [], None, None
         self.evaluations.append(evaluation)
@@ -100,6 +105,10 @@ class RunProgress:
         if evaluation.samples and progress.evaluations:
             self._samples += evaluation.samples - progress.evaluations[-1].samples
         progress.add(evaluation, items)
+
+    def end(self, cell: Cell, outcome: Outcome) -> None:
+        self.cells[cell].outcome = outcome
+        self.cells[cell].silent = None
 
     @property
     def ended(self) -> int:

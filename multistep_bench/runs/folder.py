@@ -211,6 +211,23 @@ class RecordWriter:
             sync_folder(self._path.parent)
 
 
+def close_abandoned(folder: Path, cell: Cell, reason: str) -> Outcome | None:
+    """Ends the record of a cell whose process is gone as failed, with the whole lines it wrote; None without any."""
+    partial = partial_path(folder, cell)
+    try:
+        header, *lines = partial.read_bytes().splitlines(keepends=True)
+        CellHeader.model_validate_json(header)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        last = Evaluation.model_validate_json(whole[-1]) if whole else None
+    except (OSError, ValueError):  # nothing was written, or not even the header
+        return None
+    samples, seconds = (last.samples, last.seconds) if last else (0, 0.0)
+    outcome = Outcome(status="failed", reason=reason, samples=samples, seconds=seconds)
+    write_atomically(record_path(folder, cell), b"".join([header, *whole]).decode() + event_line(outcome))
+    partial.unlink()
+    return outcome
+
+
 def checkpoint_path(folder: Path, cell: Cell) -> Path:
     return folder / CHECKPOINTS_FOLDER / f"{cell.name}.pt"
 

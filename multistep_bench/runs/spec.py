@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from multistep_bench import seeds
 from multistep_bench.cards import BaselineCard, Protocol, Recipe, TaskCard
@@ -37,6 +37,7 @@ class ModelSpec(Strict):
     builder:          a registered name, "timm/NAME" or "package.module:build".
     parameters:       number of trainable parameters.
     flops_per_sample: of one forward pass, see `models.flops`, None where it cannot be counted.
+    training_flops_per_sample: of the forward and backward pass of a training step, None where it was not counted.
     code_sha256:      of the code that the model is made of, see `models.code`.
     """
 
@@ -47,6 +48,7 @@ class ModelSpec(Strict):
     leaderboard: bool
     parameters: int = Field(ge=0)
     flops_per_sample: int | None = Field(ge=0)
+    training_flops_per_sample: int | None = Field(default=None, ge=0)
     code_sha256: str
 
     def card(self) -> BaselineCard:
@@ -75,6 +77,12 @@ class RunSpec(Strict):
     protocol_name: str
     model: ModelSpec
     changes: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_its_protocol(self) -> "RunSpec":
+        if self.protocol_name not in self.task.protocols:
+            raise ValueError(f"its task holds no protocol {self.protocol_name[:40]!r}")
+        return self
 
     @property
     def protocol(self) -> Protocol:

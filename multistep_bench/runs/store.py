@@ -173,20 +173,12 @@ def parse_run_line(text: bytes, where: str) -> RunLine:
     first = parse(RunLine, text, where)
     if first.identity != first.spec.identity():
         raise RunError(f"{where}: its identity {first.identity[:12]!r} is not that of its specification; it was edited")
-    _check_spec(first.spec, where)
     return first
 
 
 def parse_spec(text: bytes, where: str) -> RunSpec:
     """A specification; raises `RunError`."""
-    spec = parse(RunSpec, text, where)
-    _check_spec(spec, where)
-    return spec
-
-
-def _check_spec(spec: RunSpec, where: str) -> None:
-    if spec.protocol_name not in spec.task.protocols:
-        raise RunError(f"{where}: it holds no protocol '{spec.protocol_name}'")
+    return parse(RunSpec, text, where)
 
 
 def read_cell_file(path: Path, cell: Cell, spec: RunSpec) -> Record:

@@ -1,4 +1,7 @@
-"""Devices by name."""
+"""Devices by name, and the one thread that a cell has on a CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,3 +21,14 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here; use --device cpu")
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch with one thread, as every cell has it on a CPU, for the same curves everywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

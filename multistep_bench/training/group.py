@@ -15,7 +15,7 @@ from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
-from multistep_bench.runs.folder import RecordWriter, checkpoint_path
+from multistep_bench.runs.folder import RecordWriter, checkpoint_path, close_abandoned
 from multistep_bench.runs.machine import hardware
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import CellHeader
@@ -45,6 +45,10 @@ class Job:
     finished: frozenset[Cell] = frozenset()
     attempts: dict[Cell, int] = field(default_factory=dict)
     note: str | None = None
+
+    def unfinished(self, cells: Group) -> Group:
+        """The cells of a group that need training: a resumed one may hold some that ended before the others."""
+        return tuple(cell for cell in cells if cell not in self.finished)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,15 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
                 writer = writers.get(cell) or RecordWriter(job.folder, cell, _header(job, None, cell))
                 writer.write(outcome)
             yield Message(cell, outcome, items[cell])
+
+
+def record_failure(job: Job, cell: Cell, reason: str) -> Outcome:
+    """Records a cell as failed whose process is gone; what it wrote of its curve is kept."""
+    outcome = close_abandoned(job.folder, cell, reason)
+    if outcome is None:  # it had not begun to write
+        outcome = Outcome(status="failed", reason=reason, samples=0, seconds=0.0)
+        RecordWriter(job.folder, cell, _header(job, None, cell)).write(outcome)
+    return outcome
 
 
 def _trainer(job: Job, cells: Group) -> Trainer:

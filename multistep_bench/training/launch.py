@@ -2,11 +2,11 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 
@@ -14,50 +14,22 @@ from multistep_bench import seeds
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
-from multistep_bench.runs.events import Evaluation, Outcome
+from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.machine import available_cores, versions
-from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
 from multistep_bench.training.device import find_device
-from multistep_bench.training.group import Group, Job, Message
+from multistep_bench.training.group import Group, Job
 from multistep_bench.training.plan import default_folder, plan, task_of
 from multistep_bench.training.randomness import own_randomness
+from multistep_bench.training.relay import NullObserver, Observer, Relay
 from multistep_bench.training.stackable import why_not_stackable
 from multistep_bench.training.stacked import StackedTrainer, cells_that_fit
 from multistep_bench.training.workers import train_here, train_in_processes
 
 CHECKPOINT_SECONDS = 30.0
-
-
-class Observer(Protocol):
-    """What watches a run; called in the process that started it."""
-
-    def begin(self, spec: RunSpec, folder: Path, finished: Mapping[Cell, Record]) -> None: ...
-
-    def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None: ...
-
-    def ended(self, cell: Cell, outcome: Outcome) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NullObserver:
-    """Watches nothing."""
-
-    def begin(self, spec: RunSpec, folder: Path, finished: Mapping[Cell, Record]) -> None:
-        """A run starts."""
-
-    def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
-        """A cell was evaluated."""
-
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
-        """A cell ended."""
-
-    def close(self) -> None:
-        """The run is over."""
 
 
 class Execution(TypedDict, total=False):
@@ -67,6 +39,8 @@ class Execution(TypedDict, total=False):
     workers:     processes, on a CPU only, by default one a core; 1 trains in this process.
     stack:       cells trained at once as one program, by default 1 on a CPU and as many as fit on a GPU.
     checkpoint_seconds: how much work a killed run may lose; 0 saves at every evaluation.
+    cell_timeout: seconds without an evaluation after which a cell is given up as failed and its process ended; None
+                 waits for ever. A cell that is silent for long is named in any case, see `Observer.stalled`.
     observer:    what watches the run.
     """
 
@@ -74,6 +48,7 @@ class Execution(TypedDict, total=False):
     workers: int | None
     stack: int | None
     checkpoint_seconds: float
+    cell_timeout: float | None
     observer: Observer | None
 
 
@@ -120,6 +95,7 @@ class _Reasons:
         self._observer = observer
         self.found: set[str] = set()
         self.begin, self.evaluated, self.close = observer.begin, observer.evaluated, observer.close
+        self.stalled = observer.stalled
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         """A cell ended."""
@@ -137,10 +113,13 @@ def launch(
     workers: int | None = None,
     stack: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    cell_timeout: float | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """Trains the unfinished cells of a specification; see `run` and `Execution`."""
     place = find_device(device)
+    if cell_timeout is not None and not cell_timeout > 0:
+        raise RunError(f"--cell-timeout {cell_timeout}: more than 0 seconds are needed")
     for option, value in (("--workers", workers), ("--stack", stack)):
         if value is not None and value < 1:
             raise RunError(f"{option} {value}: at least 1 is needed")
@@ -163,13 +142,14 @@ def launch(
         )
         todo = [cell for cell in spec.cells() if cell not in finished]
         job, groups = _grouped(job, todo, held.checkpoints(), stack)
-        count = min(workers or available_cores(), len(groups)) if place.type == "cpu" else 1
+        count = min(workers or available_cores(), len(groups)) if place.type == "cpu" else min(1, len(groups))
         observer.begin(spec, folder, finished)
         try:
-            if count > 1:
-                train_in_processes(job, groups, count, _relay_to(observer))
-            else:
-                train_here(job, groups, _relay_to(observer))
+            with Relay(observer) as relay:
+                if count > 1 or cell_timeout is not None:  # only another process can be ended
+                    train_in_processes(job, groups, count, relay, cell_timeout)
+                else:
+                    train_here(job, groups, relay)
         finally:
             observer.close()
         return held.pack()
@@ -227,13 +207,3 @@ def _stack_size(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, in
             return job, stack
         probe = StackedTrainer(job.spec, cells[:2], task, lambda: build(job.spec.model.card(), task.info), device)
         return job, cells_that_fit(probe)
-
-
-def _relay_to(observer: Observer) -> Callable[[Message], None]:
-    def relay(message: Message) -> None:
-        if isinstance(message.event, Outcome):
-            observer.ended(message.cell, message.event)
-        else:
-            observer.evaluated(message.cell, message.event, message.items)
-
-    return relay

@@ -1,6 +1,7 @@
 """From names and changes to a resolved specification: everything that can be refused is refused here."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
 from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
-from multistep_bench.models.flops import flops_per_sample
+from multistep_bench.models.flops import flops_per_sample, training_flops_per_sample
 from multistep_bench.runs.spec import ModelSpec, RunSpec
 from multistep_bench.strict import changed
 from multistep_bench.training.randomness import own_randomness, seed_everything
 from multistep_bench.training.rehearsal import rehearse
+from multistep_bench.training.trainer import training_loss
 
 SECTIONS = ("task", "model", "protocol")
 
@@ -56,6 +58,7 @@ def plan(
         leaderboard=baseline.leaderboard and not getattr(module, "uses_steps", False),
         parameters=models.count_parameters(module),
         flops_per_sample=flops_per_sample(module, batch.inputs, batch.steps),
+        training_flops_per_sample=training_flops_per_sample(module, batch, partial(training_loss, label_smoothing=0.0)),
         code_sha256=code_sha256(module, models.builder(baseline.model)),
     )
     spec = RunSpec(task=card, protocol_name=protocol, model=model_spec, changes=changes)

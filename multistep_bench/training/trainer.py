@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
 from multistep_bench.runs.events import Evaluation, Metrics, Outcome, as_float32
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.data import draw_auxiliary, draw_evaluation, training_batches
+from multistep_bench.training.data import EvaluationBatches, draw_auxiliary, draw_evaluation, training_batches
 from multistep_bench.training.optimizer import adamw, learning_rate, set_learning_rate
 from multistep_bench.training.randomness import random_state, seed_everything, set_random_state
 from multistep_bench.training.rescale import rescale_gradients
@@ -191,13 +191,7 @@ class SingleTrainer(Trainer):
     def evaluate(self, name: str | None = None) -> list[tuple[int, float]]:
         self.model.eval()
         items = self.items[0] if name is None else self.auxiliary[0][name]
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch in items.batches:
-            answers = self._logits(batch)
-            correct += self.task.correct(answers, batch).sum()
-            loss += flat_cross_entropy(answers, batch.targets, reduction="sum")
-        return [(int(correct), loss.item() / items.description.items)]
+        return [measured(self.task, items, map(self._logits, items.batches))]
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         with self.mixed_precision():
@@ -211,6 +205,17 @@ class SingleTrainer(Trainer):
         set_buffers(self.model, state["buffers"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def measured(task: TaskGenerator, items: EvaluationBatches, answers: Iterable[torch.Tensor]) -> tuple[int, float]:
+    """The count of correct answers and the mean cross-entropy of the logits for each batch of a set of items."""
+    device = items.batches[0].targets.device
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    for answer, batch in zip(answers, items.batches, strict=True):
+        correct += task.correct(answer, batch).sum()
+        loss += flat_cross_entropy(answer, batch.targets, reduction="sum")
+    return int(correct), loss.item() / items.description.items
 
 
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,7 @@ AFTER_SCORING: tuple[Check, ...] = (
 
 def described() -> Iterator[str]:
     """A line of Markdown for each check: its docstring."""
-    for check in (reading.read_entry, *BEFORE_SCORING, items.EvaluationSets.problems, *AFTER_SCORING):
+    drawn = items.EvaluationSets.problems, items.EvaluationSets.start_problems
+    for check in (reading.read_entry, *BEFORE_SCORING, *drawn, *AFTER_SCORING):
         text = (inspect.getdoc(check) or "").partition("\n\n")[0]
         yield f"- {' '.join(text.split())}"

@@ -16,8 +16,10 @@ from multistep_bench.errors import NotFound
 from multistep_bench.leaderboard.checks.subject import Subject
 from multistep_bench.leaderboard.entry import Track
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.trusted_code import import_paths
 
 FROZEN = ("budget", "evaluations", "evaluation_items", "first_seed")
+STEP_LIMIT = 4.5  # operations of a training step over those of a forward pass: 3, or 4 where activations are recomputed
 COUNT_LIMIT = 10**15  # parameters, and operations of a forward pass
 MODEL_NAME = r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,127}"
 TIMM = "timm/"
@@ -57,7 +59,8 @@ def is_a_shipped_task(subject: Subject) -> Iterator[str]:
 
 
 def is_a_model_that_may_compete(subject: Subject) -> Iterator[str]:
-    """The model is not shown the intermediate variables, loads no weights, and is what its name builds."""
+    """The model is not shown the intermediate variables, loads no weights, is what its name builds, and a training step
+    takes at most 4.5 times the operations of a forward pass."""
     for run in subject.entry.runs:
         yield from (f"{run.spec.task.id}: {problem}" for problem in _model_problems(run.spec))
 
@@ -112,6 +115,11 @@ def _model_problems(spec: RunSpec) -> Iterator[str]:
         yield "the hash of the model's code is none"
     if model.parameters > COUNT_LIMIT or (model.flops_per_sample or 0) > COUNT_LIMIT:
         yield f"parameters {model.parameters} or operations {model.flops_per_sample} are beyond {COUNT_LIMIT}"
+    if model.flops_per_sample and (model.training_flops_per_sample or 0) > STEP_LIMIT * model.flops_per_sample:
+        yield (
+            f"a training step takes {model.training_flops_per_sample} operations a sample, more than {STEP_LIMIT} times"
+            f" the {model.flops_per_sample} of a forward pass: the model trains inside its own forward pass"
+        )
     if model.builder.startswith(TIMM):
         loading = [key for key in model.config if key.startswith(PRETRAINED_OPTIONS)]
         if loading:
@@ -127,6 +135,11 @@ def _model_problems(spec: RunSpec) -> Iterator[str]:
         changes,
     ):
         yield f"model '{model.name}' is not what that name builds with the changes listed"
+
+
+def shipped(spec: RunSpec) -> bool:
+    """Whether the code of a run's model is all of this package."""
+    return spec.model.builder in registry.models.builtin and not list(import_paths([spec.model.config]))
 
 
 def _is_given_by_name(name: str) -> bool:
