@@ -121,7 +121,7 @@ def test_only_the_ended_episodes_begin_anew() -> None:
     env = TaskVectorEnv(DIGITS, 2, "foveate")
     env.reset(seed=0)
     assert env.batch is not None
-    before: Any = env.batch.inputs
+    before: Any = env.batch.inputs.clone()  # type: ignore[union-attr]
     env.step([4, 0])
     env.step([0, 0])
     after: Any = env.batch.inputs

@@ -10,12 +10,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from multistep_bench import seeds
-from multistep_bench.batch import IGNORED, Batch
-from multistep_bench.generators.base import Split
+from multistep_bench.batch import Batch
+from multistep_bench.generators.base import Split, TaskGenerator
 from multistep_bench.generators.task import make_task
+from multistep_bench.gym.episodes import EpisodeStream, asked, rebuilt
 from multistep_bench.gym.views import glimpse, glimpse_space, places
 
 MODES = ("classify", "foveate", "sequential")
+SURE = 100.0  # the logit of an answer given, where all others are 0: its softmax is 1 to the last bit
 
 
 class TaskVectorEnv(VectorEnv):
@@ -52,14 +54,16 @@ class TaskVectorEnv(VectorEnv):
             raise error.Error(f"split '{split}' of {task} is neither 'train' nor 'eval'; choose one of them")
         if num_envs < 1:
             raise error.Error(f"num_envs = {num_envs} of {task}; give at least 1")
+        for name, number in (("max_looks", max_looks), ("max_episode_steps", max_episode_steps)):
+            if number is not None and number < 1:
+                raise error.Error(f"{name} = {number} of {task}; give at least 1, or None")
+        if mode != "foveate" and (look_cost or max_looks):
+            raise error.Error(f"look_cost and max_looks of {task} have no meaning in mode '{mode}'; use mode='foveate'")
         self.task = make_task(task, data_root)
         self.task_info = info = self.task.info
-        probe = self.task.sample(8, split=split, rng=seeds.generator(0)).targets.reshape(8, -1)
-        if bool(((probe != IGNORED).sum(1) != 1).any()):
-            raise error.UnsupportedMode(
-                f"{info.id} has no mode '{mode}': a sample asks for several answers; choose a task with one"
-            )
-        self.mode, self.split, self.look_cost, self.tensors = mode, split, look_cost, tensors
+        EpisodeStream(self.task, split, seed=0, at_once=64).take(1)  # raises where there is no one answer
+        self.mode, self.look_cost, self.tensors = mode, look_cost, tensors
+        self.split: Split = split
         self.places = places(info)
         self.looks = len(self.places) if mode == "foveate" else 0
         bounds = [each for each in (max_looks or 2 * self.looks, max_episode_steps) if each]
@@ -70,17 +74,22 @@ class TaskVectorEnv(VectorEnv):
         self.single_action_space = spaces.Discrete(self.looks + info.num_classes)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._rng: torch.Generator | None = None
+        self._stream: EpisodeStream | None = None
         self.batch: Batch | None = None
 
     def reset(self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None) -> Any:
-        """(observations, info). seed: one number for all; `options["reset_mask"]` [B] restarts some environments."""
+        """(observations, info).
+
+        seed: one number, or a list of numbers, for all environments together: their episodes come from one stream, so
+            they depend on `num_envs`, and environment i of a list is not the single environment of the i-th seed.
+        options: "reset_mask" [B] bool restarts some environments; the others go on.
+        """
         if isinstance(seed, (list, tuple, np.ndarray)):
             seed = seeds.derive("gym seeds", *map(int, seed))
-        if seed is not None or self._rng is None:
+        if seed is not None or self._stream is None:
             super().reset(seed=seed)
             number = int(self.np_random.integers(2**62)) if seed is None else seed
-            self._rng = seeds.generator(seeds.derive("gym", self.task.id, self.split, number))
+            self._stream = EpisodeStream(self.task, self.split, number, self.num_envs)
         mask = (options or {}).get("reset_mask")
         if mask is None or self.batch is None:
             self._start_all()
@@ -111,8 +120,7 @@ class TaskVectorEnv(VectorEnv):
     @property
     def right_answers(self) -> torch.Tensor:
         """[B] int64: an answer of every sample that is right."""
-        targets = self._batch.targets.reshape(self.num_envs, -1)
-        return targets.gather(1, (targets != IGNORED).long().argmax(1, keepdim=True)).squeeze(1)
+        return asked(self._batch)
 
     @property
     def steps_taken(self) -> torch.Tensor:
@@ -158,15 +166,11 @@ class TaskVectorEnv(VectorEnv):
 
     def _right(self, answer: torch.Tensor) -> torch.Tensor:
         """Whether answers [B] count as right by the task's own rule, [B]."""
-        logits = torch.nn.functional.one_hot(answer, self.task_info.num_classes)
-        targets = self._batch.targets
-        if targets.ndim == 1:
-            return self.task.correct(logits, self._batch)
-        return self.task.correct(logits[:, None].expand(-1, targets.shape[1], -1), self._batch).any(1)
+        return right(self.task, self._batch, answer)
 
     def _draw(self, n: int) -> Batch:
-        assert self._rng is not None
-        return self.task.sample(n, split=self.split, rng=self._rng)
+        assert self._stream is not None
+        return self._stream.take(n)
 
     def _start_all(self) -> None:
         self.batch = self._draw(self.num_envs)
@@ -180,16 +184,17 @@ class TaskVectorEnv(VectorEnv):
             return self._start_all()
         if not bool(mask.any()):
             return None
-        fresh = iter(self._draw(int(mask.sum())).tensors().values())
-        old = self._batch
-        names = old.tensors()
-        merged = {name: tensor.index_put((mask,), next(fresh)) for name, tensor in names.items()}
-        inputs = {k: merged[k] for k in old.inputs} if isinstance(old.inputs, dict) else merged["inputs"]
-        self.batch = Batch(inputs, merged["targets"], {name: merged[name] for name in old.steps})
+        fresh = self._draw(int(mask.sum())).tensors()
+        merged = {name: self._replaced(name, old, mask, fresh[name]) for name, old in self._batch.tensors().items()}
+        self.batch = rebuilt(self._batch, merged)
         self._place = torch.where(mask, 0 if self.mode == "sequential" else -1, self._place)
         self._age = torch.where(mask, 0, self._age)
         self._done = self._done & ~mask
         return None
+
+    def _replaced(self, name: str, old: torch.Tensor, mask: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+        hidden = self.mode != "classify" and name not in self._batch.steps and name != "targets"
+        return old.index_put_((mask,), fresh) if hidden else old.index_put((mask,), fresh)
 
     def _observation(self) -> Any:
         inputs = self._batch.inputs
@@ -204,3 +209,13 @@ class TaskVectorEnv(VectorEnv):
         if isinstance(value, dict):
             return {name: self._shown(each) for name, each in value.items()}
         return value if self.tensors else value.numpy()
+
+
+def right(task: TaskGenerator, batch: Batch, answer: torch.Tensor) -> torch.Tensor:
+    """Whether answers [B] to the one question of each of B samples count as right by the task's own rule, [B] bool."""
+    if type(task).correct is TaskGenerator.correct:  # nothing but equality, without logits
+        return answer == batch.targets if batch.targets.ndim == 1 else (answer[:, None] == batch.targets).any(1)
+    logits = SURE * torch.nn.functional.one_hot(answer, task.info.num_classes).double()
+    if batch.targets.ndim == 1:
+        return task.correct(logits, batch)
+    return task.correct(logits[:, None].expand(-1, batch.targets.shape[1], -1), batch).any(1)
