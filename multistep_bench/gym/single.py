@@ -3,18 +3,18 @@
 from typing import Any
 
 import gymnasium
-import numpy as np
 import torch
 from gymnasium import error
 from gymnasium.vector import AutoresetMode
 
+from multistep_bench.gym.pictures import as_picture, as_text
 from multistep_bench.gym.vector import TaskVectorEnv
 
 
 class TaskEnv(gymnasium.Env):
     """One environment of a task, with the arguments of `TaskVectorEnv` save `num_envs` and `autoreset_mode`.
 
-    render_mode: "rgb_array" (images only, [H, W, 3] uint8) or "ansi": what the agent sees now, never more.
+    render_mode: "rgb_array" ([H, W, 3] uint8) or "ansi": what the agent sees now, never more.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}  # noqa: RUF012
@@ -23,8 +23,6 @@ class TaskEnv(gymnasium.Env):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise error.UnsupportedMode(f"render_mode '{render_mode}' of {task}; choose rgb_array or ansi")
         self.core = TaskVectorEnv(task, 1, mode, autoreset_mode=AutoresetMode.DISABLED, **settings)
-        if render_mode == "rgb_array" and self.core.task_info.kind != "image":
-            raise error.UnsupportedMode(f"{task} has no images to draw as rgb_array; choose render_mode='ansi'")
         self.render_mode = render_mode
         self.observation_space = self.core.single_observation_space
         self.action_space = self.core.single_action_space
@@ -50,17 +48,7 @@ class TaskEnv(gymnasium.Env):
         if self._seen is None:
             raise error.ResetNeeded(f"{self.core.task.id} has nothing to render yet; call reset() first")
         view = self._seen if self.core.mode == "classify" else self._seen["view"]
-        if self.render_mode == "ansi":
-            return self._text(view)
-        return (np.asarray(view).clip(0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8)
-
-    def _text(self, view: Any) -> str:
-        if self.core.task_info.kind == "image":
-            grey = np.asarray(view).max(0).clip(0, 1)
-            return "\n".join("".join(" .:-=+*#%@"[int(value * 9.99)] * 2 for value in row) for row in grey)
-        if isinstance(view, dict):
-            return "\n".join(f"{name}: {np.asarray(value).round(2).tolist()}" for name, value in view.items())
-        return " ".join("?" if token < 0 else self.core.task.token_name(int(token)) for token in view)
+        return (as_text if self.render_mode == "ansi" else as_picture)(self.core.task, view)
 
 
 def _first(value: Any) -> Any:
