@@ -1,5 +1,6 @@
 """One environment of a task: the batched one with a single row."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -7,6 +8,7 @@ import torch
 from gymnasium import error
 from gymnasium.vector import AutoresetMode
 
+from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.gym.pictures import as_picture, as_text
 from multistep_bench.gym.vector import TaskVectorEnv
 
@@ -19,7 +21,14 @@ class TaskEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}  # noqa: RUF012
 
-    def __init__(self, task: str, mode: str = "classify", *, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        task: str | Path | TaskGenerator,
+        mode: str = "classify",
+        *,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise error.UnsupportedMode(f"render_mode '{render_mode}' of {task}; choose rgb_array or ansi")
         self.core = TaskVectorEnv(task, 1, mode, autoreset_mode=AutoresetMode.DISABLED, **settings)

@@ -23,6 +23,7 @@ SURE = 100.0  # the logit of an answer given, where all others are 0: its softma
 class TaskVectorEnv(VectorEnv):
     """B environments of one task.
 
+    task: an id, the path of a card, or a generator, which several environments may share.
     mode: "classify": the whole sample, then one answer. "foveate": nothing is shown at first; action a < P looks at
         place a, action P + k answers k. "sequential": the places come one a step in reading order, and only the
         action at the last one counts.
@@ -36,7 +37,7 @@ class TaskVectorEnv(VectorEnv):
 
     def __init__(
         self,
-        task: str | Path,
+        task: str | Path | TaskGenerator,
         num_envs: int = 1,
         mode: str = "classify",
         *,
@@ -48,18 +49,19 @@ class TaskVectorEnv(VectorEnv):
         tensors: bool = False,
         data_root: str | Path | None = None,
     ) -> None:
+        name = task.id if isinstance(task, TaskGenerator) else str(task)
         if mode not in MODES:
-            raise error.UnsupportedMode(f"mode '{mode}' of {task} is none of {', '.join(MODES)}; choose one of them")
+            raise error.UnsupportedMode(f"mode '{mode}' of {name} is none of {', '.join(MODES)}; choose one of them")
         if split not in ("train", "eval"):
-            raise error.Error(f"split '{split}' of {task} is neither 'train' nor 'eval'; choose one of them")
+            raise error.Error(f"split '{split}' of {name} is neither 'train' nor 'eval'; choose one of them")
         if num_envs < 1:
-            raise error.Error(f"num_envs = {num_envs} of {task}; give at least 1")
-        for name, number in (("max_looks", max_looks), ("max_episode_steps", max_episode_steps)):
+            raise error.Error(f"num_envs = {num_envs} of {name}; give at least 1")
+        for limit, number in (("max_looks", max_looks), ("max_episode_steps", max_episode_steps)):
             if number is not None and number < 1:
-                raise error.Error(f"{name} = {number} of {task}; give at least 1, or None")
+                raise error.Error(f"{limit} = {number} of {name}; give at least 1, or None")
         if mode != "foveate" and (look_cost or max_looks):
-            raise error.Error(f"look_cost and max_looks of {task} have no meaning in mode '{mode}'; use mode='foveate'")
-        self.task = make_task(task, data_root)
+            raise error.Error(f"look_cost and max_looks of {name} have no meaning in mode '{mode}'; use mode='foveate'")
+        self.task = task if isinstance(task, TaskGenerator) else make_task(task, data_root)
         self.task_info = info = self.task.info
         EpisodeStream(self.task, split, seed=0, at_once=64).take(1)  # raises where there is no one answer
         self.mode, self.look_cost, self.tensors = mode, look_cost, tensors
