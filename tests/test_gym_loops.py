@@ -14,24 +14,24 @@ from torch import nn
 
 from multistep_bench.bench.gym import measure_gym
 from multistep_bench.gym import NAMESPACE
+from multistep_bench.gym.returns import expected_return
+from multistep_bench.gym.vector import TaskVectorEnv
 
 DIGITS = f"{NAMESPACE}/two_step_digits-v1"
 EXAMPLE = Path(__file__).resolve().parents[1] / "tasks" / "examples" / "foveate_reinforce.py"
 
 
-def test_the_worked_example_learns_to_answer() -> None:
-    """Forty rollouts of 4,096 steps: the agent looks less and guesses, and no return exceeds 1."""
+def test_the_worked_example_begins_at_chance_and_is_short() -> None:
+    """Six rollouts of 4,096 steps earn what uniform actions do, 0.122; what longer runs earn is in tasks/README.md."""
     specification = importlib.util.spec_from_file_location("foveate_reinforce", EXAMPLE)
     assert specification is not None
     assert specification.loader is not None
     example = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(example)
-    found = list(itertools.islice(example.train(seed=0), 40))
-    assert [steps for steps, _ in found[:2]] == [4096, 8192]
-    returns = np.array([mean for _, mean in found])
-    assert (returns > -6 * 0.005).all()
-    assert returns[0] < 0.15
-    assert returns[-5:].mean() > returns[:5].mean() + 0.02
+    found = list(itertools.islice(example.train(seed=0), 6))
+    assert [steps for steps, _ in found] == [4096 * count for count in range(1, 7)]
+    uniform = TaskVectorEnv("two_step_digits-v1", 1, "foveate", look_cost=0.005, max_looks=6)
+    assert np.mean([mean for _, mean in found]) == pytest.approx(expected_return(uniform, "random"), abs=0.015)
     assert len(EXAMPLE.read_text().splitlines()) < 80
 
 
