@@ -79,6 +79,41 @@ def test_looking_for_ever_is_truncated() -> None:
     assert ends == [(False, False), (False, False), (False, True)]
 
 
+def test_an_answer_in_the_last_allowed_step_ends_the_episode_and_is_not_cut_off() -> None:
+    env = TaskVectorEnv(DIGITS, 1, "foveate", max_looks=2)
+    env.reset(seed=0)
+    env.step([0])
+    _, rewards, terminated, truncated, _ = env.step(4 + env.right_answers)
+    assert (rewards.tolist(), terminated.tolist(), truncated.tolist()) == ([1], [True], [False])
+
+
+def test_writing_into_an_observation_changes_no_later_one() -> None:
+    env = TaskVectorEnv(DIGITS, 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    observation, _ = env.reset(seed=0)
+    kept = observation.copy()
+    observation[:] = 0
+    *_, info = env.step([0, 0])
+    assert np.array_equal(info["final_obs"], kept)
+
+
+def test_a_mask_restarts_some_environments_and_leaves_what_was_handed_out() -> None:
+    env = TaskVectorEnv(DIGITS, 2, tensors=True)
+    observation, info = env.reset(seed=0)
+    kept, z = observation.clone(), info["steps"]["target_a_image"].clone()
+    new, _ = env.reset(options={"reset_mask": np.array([True, False])})
+    assert torch.equal(observation, kept)
+    assert torch.equal(info["steps"]["target_a_image"], z)
+    assert torch.equal(new[1], kept[1])
+    assert not torch.equal(new[0], kept[0])
+
+
+def test_episodes_come_once_each_in_one_order_whatever_is_drawn_ahead() -> None:
+    """Three environments play 100 rounds: 300 episodes, no two of them alike, as pictures are noisy."""
+    env = TaskVectorEnv(DIGITS, 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    rounds = [env.reset(seed=0)[0], *(env.step([0, 0, 0])[0] for _ in range(99))]
+    assert len(np.unique(np.concatenate(rounds).reshape(300, -1), axis=0)) == 300
+
+
 def test_next_step_spends_a_step_on_the_reset_and_same_step_returns_the_final_observation() -> None:
     env = TaskVectorEnv(DIGITS, 2)
     first, _ = env.reset(seed=0)

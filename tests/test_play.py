@@ -38,3 +38,29 @@ def test_an_unknown_mode_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     code, _, err = in_process(capsys, "play", "two_step_digits-v1", "--mode", "guess")
     assert code == 2
     assert "mode 'guess'" in err
+
+
+def test_the_mean_is_over_all_episodes_and_each_is_a_new_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = TaskVectorEnv("two_step_digits-v1", 1)
+    env.reset(seed=3)
+    first = int(env.right_answers[0])
+    env.reset()
+    second = int(env.right_answers[0])
+    text = f"{first}\n{(second + 1) % 8}\n"
+    out = played(capsys, monkeypatch, text, "--seed", "3", "-n", "2", "--mode", "classify")
+    assert "Type an answer's number." in out
+    assert f"Return 1; the answer was {first}." in out
+    assert f"Return 0; the answer was {second}." in out
+    assert "Your mean return: 0.50 over 2 episodes." in out
+
+
+def test_enter_goes_on_in_sequential_until_the_last_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = TaskVectorEnv("two_step_digits-v1", 1, "sequential")
+    env.reset(seed=3)
+    text = f"\n\n\n{int(env.right_answers[0])}\n"
+    out = played(capsys, monkeypatch, text, "--seed", "3", "-n", "1", "--mode", "sequential")
+    assert "Your mean return: 1.00 over 1 episodes." in out
