@@ -8,6 +8,7 @@ import torch
 from multistep_bench.bench.attention import measure_attention
 from multistep_bench.bench.cells import measure_cells
 from multistep_bench.bench.data import PerSampleTwoStep, bench_data, measure_data
+from multistep_bench.bench.gym import measure_gym
 from multistep_bench.bench.paper import measure_paper
 from multistep_bench.bench.quick import measure_quick
 from multistep_bench.bench.result import Measured, Result, print_result
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[float, torch.device], Measured]] = {
     "paper": measure_paper,
     "scaling": measure_scaling,
     "scores": measure_scores,
+    "gym": measure_gym,
 }
 
 

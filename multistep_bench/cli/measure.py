@@ -13,7 +13,9 @@ from multistep_bench.reporting.terminal import Terminal, print_json
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="data, attention, quick, cells, paper, scaling, scores or all.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="data, attention, quick, cells, paper, scaling, scores, gym, all")
+    ] = "all",
     seconds: Annotated[float, typer.Option(min=0, help="How long each comparison is repeated.")] = 2.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,

@@ -61,6 +61,14 @@ class TaskGenerator(ABC):
         """
         return {}
 
+    def questions(self, n: int, *, split: Split, rng: torch.Generator) -> Batch:
+        """n samples of which each asks for one answer or none, for environments; by default those of `sample`.
+
+        A task that trains on several positions of a sample and is scored on one gives samples as they are scored, from
+        the split's own source samples.
+        """
+        return self.sample(n, split=split, rng=rng)
+
     def correct(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Which answers count as right: bool, shaped like `batch.targets`, False where nothing is scored.
 

@@ -69,8 +69,11 @@ class Markov(TaskGenerator):
         walk = self._walks(n, rng)
         if split == "train":
             return Batch(walk[:, :-1], walk[:, 1:], {"state": walk[:, -2]})
-        seen = walk[:, :-1]
-        return self._scored_last(seen, most_frequent(transition_counts(seen, self.parameters.states)))
+        return self._as_evaluated(walk)
+
+    def questions(self, n: int, *, split: Split, rng: torch.Generator) -> Batch:
+        """Samples as evaluated in either split, whose sequences are equally distributed."""
+        return self._as_evaluated(self._walks(n, rng))
 
     def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """At the last position: agreement with the state drawn next, and with the unigram predictor.
@@ -97,6 +100,10 @@ class Markov(TaskGenerator):
         for move in moves[1:]:
             states.append((move >= below[every, states[-1]]).sum(1))
         return torch.stack(states, 1)
+
+    def _as_evaluated(self, walk: torch.Tensor) -> Batch:
+        seen = walk[:, :-1]
+        return self._scored_last(seen, most_frequent(transition_counts(seen, self.parameters.states)))
 
     @staticmethod
     def _scored_last(seen: torch.Tensor, answers: torch.Tensor) -> Batch:

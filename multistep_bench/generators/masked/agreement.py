@@ -152,6 +152,13 @@ class Agreement(TaskGenerator):
         if split == "train":
             selected = select(n, self.probabilities, rng)
             return Batch(corrupt(sentences, selected, self.vocabulary, rng), targets_at(sentences, selected), steps)
+        return self._verb_masked(sentences, steps)
+
+    def questions(self, n: int, *, split: Split, rng: torch.Generator) -> Batch:
+        """Samples as evaluated in either split, whose sentences are equally distributed: [MASK] for the verb."""
+        return self._verb_masked(*self._sentences(n, rng))
+
+    def _verb_masked(self, sentences: torch.Tensor, steps: dict[str, torch.Tensor]) -> Batch:
         verb = torch.zeros_like(sentences, dtype=torch.bool)
         verb[:, -1] = True
         return Batch(torch.where(verb, self.vocabulary, sentences), targets_at(sentences, verb), steps)
