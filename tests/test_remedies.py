@@ -89,7 +89,9 @@ FORMULAS = [
 
 
 @pytest.mark.parametrize("masked", MASKS)
-@pytest.mark.parametrize(("rule", "formula"), list(zip(RULES, FORMULAS, strict=True)), ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(
+    ("rule", "formula"), list(zip(RULES, FORMULAS, strict=True)), ids=[str(rule) for rule in RULES]
+)
 def test_a_rule_equals_its_formula(rule: Any, formula: Callable[..., torch.Tensor], masked: str) -> None:
     mask, (q, k, v) = MASKS[masked], qkv()
     visible = torch.ones(6, 6, dtype=torch.bool) if mask is None else mask.expand(2, 2, 6, 6)
