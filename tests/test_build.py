@@ -117,7 +117,7 @@ class Answers(nn.Module):
         (torch.zeros(4, 9), r"torch.float32 of shape \(4, 9\).* shape \(4, 8\) are wanted"),
         (torch.zeros(4), r"shape \(4,\)"),
         (torch.zeros(4, 8, dtype=torch.int64), "torch.int64"),
-        ((torch.zeros(4, 8),), "a tuple"),
+        ((torch.zeros(4, 8), torch.zeros(4, 8)), "a tuple"),
         (ValueError("no"), r"inputs of shape \(4, 3, 16, 16\) of two_step_digits-v1: ValueError: no"),
     ],
 )

@@ -19,7 +19,7 @@ SEQUENCES = ("lookup-v1", "markov-v1", "mlm_agreement-v1", "icl_gaussian-v1", "i
 PAIRS = [
     (name, task)
     for name in list_baselines()
-    for task in (SEQUENCES if load_baseline(name).model.endswith("sequence") else IMAGES)
+    for task in (SEQUENCES if "sequence" in load_baseline(name).model else IMAGES)
     if task in list_tasks()
 ]
 pytestmark = pytest.mark.parametrize(("name", "task"), PAIRS)

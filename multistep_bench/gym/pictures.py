@@ -1,5 +1,7 @@
 """What an agent sees, as text and as a picture."""
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from multistep_bench.generators.base import TaskGenerator
 GREYS = " .:-=+*#%@"
 LINE = 10  # tokens of a line
 CELL, HEIGHT, MARGIN = 6, 12, 2  # of a character, a line and the border in pixels
+FONT_SIZE = 10  # whose characters are 6 pixels wide
 SPREAD = 3.0  # standard deviations of normal items that grey values show
 
 
@@ -77,7 +80,15 @@ def _written(task: TaskGenerator, tokens: Any) -> np.ndarray:
     lines = ["".join(f"{word:<{wide}}" for word in words[at : at + LINE]) for at in range(0, len(words), LINE)]
     size = (CELL * wide * min(LINE, len(words)) + 2 * MARGIN, HEIGHT * len(lines) + 2 * MARGIN)
     picture = Image.new("RGB", size)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default_imagefont()
+    draw, font = ImageDraw.Draw(picture), _font()
     for number, line in enumerate(lines):
         draw.text((MARGIN, MARGIN + HEIGHT * number), line, "white", font)
     return np.asarray(picture)
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont:
+    """A font whose characters are `CELL` wide; Pillow's own lacks the minus and other signs of tokens' names."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSansMono.ttf")), FONT_SIZE)

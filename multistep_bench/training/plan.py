@@ -24,6 +24,7 @@ from multistep_bench.training.trainer import training_loss
 SECTIONS = ("task", "model", "protocol")
 
 
+@own_randomness(torch.device("cpu"))  # also of what the first import of a library draws
 def plan(
     task: str | Path,
     model: str | Path,
@@ -44,10 +45,11 @@ def plan(
     baseline = changed(baseline, {"config": {**baseline.config, **parts["model"]}}, f"model {baseline.name}")
     generator = make_task(card, data_root)
     batch = generator.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan")))
-    with own_randomness(torch.device("cpu")):
-        seed_everything(seeds.derive("plan"))
-        module = models.build(baseline, generator.info)
-        models.check_contract(module, generator.info, batch)
+    seed_everything(seeds.derive("plan"))
+    module = models.build(baseline, generator.info)
+    models.check_contract(module, generator.info, batch)
+    forward = flops_per_sample(module, batch.inputs, batch.steps)
+    step = training_flops_per_sample(module, batch, partial(training_loss, label_smoothing=0.0))
     if not models.count_parameters(module):
         raise ModelError(f"model '{baseline.name}' has no parameter to train; leave requires_grad of some at True")
     model_spec = ModelSpec(
@@ -57,8 +59,8 @@ def plan(
         recipe=baseline.recipe,
         leaderboard=baseline.leaderboard and not getattr(module, "uses_steps", False),
         parameters=models.count_parameters(module),
-        flops_per_sample=flops_per_sample(module, batch.inputs, batch.steps),
-        training_flops_per_sample=training_flops_per_sample(module, batch, partial(training_loss, label_smoothing=0.0)),
+        flops_per_sample=forward,
+        training_flops_per_sample=step,
         code_sha256=code_sha256(module, models.builder(baseline.model)),
     )
     spec = RunSpec(task=card, protocol_name=protocol, model=model_spec, changes=changes)

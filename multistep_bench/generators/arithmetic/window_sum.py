@@ -74,6 +74,12 @@ class WindowSum(TaskGenerator):
             batch.targets[:, 0] = IGNORED
         return batch
 
+    def questions(self, n: int, *, split: Split, rng: torch.Generator) -> Batch:
+        """Samples that ask at the last position alone, as the step says it, in either split."""
+        batch = self._sums(n, rng)
+        batch.targets[:, :-1] = IGNORED
+        return batch
+
     def auxiliary(self, n: int, rng: torch.Generator) -> dict[str, Batch]:
         """The copied first position alone, "first", of n / 4 sequences."""
         batch = self._sums(-(-n // 4), rng)

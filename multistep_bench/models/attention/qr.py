@@ -80,7 +80,7 @@ def _normal(vector: torch.Tensor, length: torch.Tensor, column: int, tokens: int
     squared = rest.square().sum(-1, keepdim=True)
     independent = squared > DEPENDENT**2 * length.unsqueeze(-1)
     norm = torch.where(independent, squared, 1.0).sqrt()
-    sign = torch.where(rest[..., column : column + 1] < 0, -1.0, 1.0)
+    sign = torch.where(rest[..., column : column + 1] < 0, -1.0, 1.0).to(rest.dtype)  # of two numbers: the default type
     normal = rest + torch.where(below == column, sign * norm, 0.0)
     normal = normal / torch.where(independent, normal.square().sum(-1, keepdim=True), 1.0).sqrt()
     return torch.where(independent, normal, 0.0)
