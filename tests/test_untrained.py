@@ -1,14 +1,15 @@
 """A model that knows the task before it is trained is refused."""
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
+from records import make_spec
 from test_launch import Notes
 from torch import nn
 
 from multistep_bench.batch import TaskInfo
+from multistep_bench.cards import Levels
 from multistep_bench.models.build import build
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.spec import RunSpec
@@ -47,11 +48,10 @@ def test_targets_of_one_sample_and_few_samples_count_as_they_should(spec: RunSpe
 
 
 def test_a_loss_far_below_chance_is_none_of_an_untrained_model() -> None:
-    wikitext = plan("mlm_wikitext-v1", "bert", "smoke", {"protocol.evaluation_items": 3600, "model.size": "micro"})
-    chance = wikitext.task.levels.chance  # the error is chance/60
-    assert knows_too_much(wikitext, first(0, 0.91 * chance), 9999) is None
-    assert "loss is" in str(knows_too_much(wikitext, first(0, 0.89 * chance), 9999))
-    assert math.isfinite(chance)
+    levels = Levels(chance=4.0, shortcut=3.0, ceiling=1.0)
+    text = make_spec(task={"levels": levels}, protocol={"evaluation_items": 3600})
+    assert knows_too_much(text, first(0, 0.91 * 4.0), 9999) is None  # the error is 4/60
+    assert "loss is" in str(knows_too_much(text, first(0, 0.89 * 4.0), 9999))
 
 
 class Knows(nn.Module):
