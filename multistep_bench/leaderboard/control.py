@@ -14,7 +14,7 @@ import numpy as np
 
 from multistep_bench import seeds
 from multistep_bench.errors import BenchError
-from multistep_bench.leaderboard.blind import Watch, train_blind, watch_nothing
+from multistep_bench.leaderboard.blind import train_blind
 from multistep_bench.leaderboard.notes import ControlRun
 from multistep_bench.leaderboard.reproductions import control_limit, stays_at_the_shortcut
 from multistep_bench.runs.spec import Cell, RunSpec
@@ -22,12 +22,10 @@ from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.training.plan import plan
 
 
-def control_run(
-    spec: RunSpec, cell: Cell, data_root: str | Path | None = None, watch: Watch = watch_nothing
-) -> ControlRun:
+def control_run(spec: RunSpec, cell: Cell, data_root: str | Path | None = None) -> ControlRun:
     """Trains one cell of a run on shuffled answers, on the CPU with one thread; raises `BenchError` if it breaks."""
     order = seeds.generator(secrets.randbits(62))  # one that no model can know
-    record = train_blind(spec, cell, data_root, watch, order)
+    record = train_blind(spec, cell, data_root, order=order)
     levels = spec.task.levels
     values = curve_values(record.curve, levels.measure)
     if not np.isfinite(values).any():
@@ -42,7 +40,6 @@ def check_model(
     protocol: str,
     changes: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
-    watch: Watch = watch_nothing,
 ) -> tuple[ControlRun, bool]:
     """The control run of the middle learning rate and first seed of a protocol, and whether the model passes it.
 
@@ -50,5 +47,5 @@ def check_model(
     """
     spec = plan(task, model, protocol, changes, data_root)
     middle = len(spec.protocol.learning_rates) // 2
-    done = control_run(spec, Cell(middle, spec.protocol.first_seed), data_root, watch)
+    done = control_run(spec, Cell(middle, spec.protocol.first_seed), data_root)
     return done, stays_at_the_shortcut(done, spec.task.levels)

@@ -19,7 +19,7 @@ from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import load_task
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.generators.task import make_task
-from multistep_bench.leaderboard.blind import Watch, train_blind, watch_nothing
+from multistep_bench.leaderboard.blind import train_blind
 from multistep_bench.leaderboard.checks.recipe import STEP_LIMIT
 from multistep_bench.leaderboard.control import control_run
 from multistep_bench.leaderboard.entry import REPRODUCTIONS_FILE, Entry
@@ -48,13 +48,12 @@ def reproduce(
     seed: int | None = None,
     trusted: Collection[str] = (),
     data_root: Path | None = None,
-    watch: Watch = watch_nothing,
 ) -> Reproduced:
     """Trains cells of an entry again, on the CPU one after another, and appends the note to the entry.
 
     cells:   how many on their own seeds, by default as many as make a note count. fresh: how many on fresh seeds.
     by:      who vouches for the note. seed: of the choice of cells; by default nobody can foresee it.
-    trusted: import paths that the entry's model may come from. watch: is told of every evaluation and outcome.
+    trusted: import paths that the entry's model may come from.
     Raises `BenchError` where the entry does not verify, its model is not installed here as it was, or a cell breaks.
     """
     verdict = verify(folder, data_root=data_root)
@@ -65,8 +64,8 @@ def reproduce(
         _check_model(run.spec, trusted, data_root)
     drawn = _choice(entry, cells, needed(score), seed)
     place, chosen = drawn[0]
-    control = control_run(entry.runs[place].spec, chosen[0], data_root, watch)
-    rerun, environment = _rerun(entry, score, drawn, data_root, watch)
+    control = control_run(entry.runs[place].spec, chosen[0], data_root)
+    rerun, environment = _rerun(entry, score, drawn, data_root)
     note = Reproduction(
         by=by,
         date=datetime.now(UTC).date().isoformat(),
@@ -75,7 +74,7 @@ def reproduce(
         hardware=environment.hardware,
         cells=tuple(rerun),
         control=control,
-        fresh=_fresh(entry, score, fresh, data_root, watch) if fresh else None,
+        fresh=_fresh(entry, score, fresh, data_root) if fresh else None,
     )
     write_atomically(folder / REPRODUCTIONS_FILE, "".join(map(event_line, [*entry.reproductions, note])))
     return Reproduced(
@@ -84,7 +83,7 @@ def reproduce(
 
 
 def _rerun(
-    entry: Entry, score: Score, drawn: list[tuple[int, list[Cell]]], data_root: Path | None, watch: Watch
+    entry: Entry, score: Score, drawn: list[tuple[int, list[Cell]]], data_root: Path | None
 ) -> tuple[list[RerunCell], Environment]:
     """How cells compare that were trained again on their own seeds, and where that was."""
     rerun: list[RerunCell] = []
@@ -94,15 +93,15 @@ def _rerun(
         submitted = {record.cell: record for record in run.records}
         theirs = {cell.cell: cell for cell in scored.cells}
         for cell in cells:
-            records.append(train_blind(run.spec, cell, data_root, watch))
+            records.append(train_blind(run.spec, cell, data_root))
             rerun.append(compared(run.spec, submitted[cell], theirs[cell], records[-1]))
     return rerun, records[0].environment
 
 
-def _fresh(entry: Entry, score: Score, count: int, data_root: Path | None, watch: Watch) -> FreshTest:
+def _fresh(entry: Entry, score: Score, count: int, data_root: Path | None) -> FreshTest:
     drawn = draw_cells(score, count)
     made = [
-        fresh_cell(run.spec, train_blind(run.spec, cell, data_root, watch))
+        fresh_cell(run.spec, train_blind(run.spec, cell, data_root))
         for run in entry.runs
         for cell in drawn.get(run.spec.task.id, [])
     ]
