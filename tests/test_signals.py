@@ -37,9 +37,11 @@ def whole(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return launch(spec, tmp_path_factory.mktemp("whole") / "run", workers=1)
 
 
-def _hears_of_a_hangup() -> None:
-    """Under nohup the tests, and what they start, would not."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _hears_every_signal() -> None:
+    """Under nohup, or in a script's background, the tests and what they start would not hear of HUP or INT."""
+    for name in SIGNALS:
+        if name != "KILL":
+            signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
 
 
 def start(spec: RunSpec, folder: Path, mark: str) -> subprocess.Popen:
@@ -54,7 +56,7 @@ def start(spec: RunSpec, folder: Path, mark: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_hears_of_a_hangup,
+        preexec_fn=_hears_every_signal,
     )
 
 
@@ -129,7 +131,7 @@ def test_a_worker_in_a_step_of_a_minute_ends_with_its_parent(name: str, tmp_path
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_hears_of_a_hangup,
+            preexec_fn=_hears_every_signal,
         )
         assert wait_until(lambda folder=folder: len(list(folder.glob("cells/*.partial"))) == 2, 60)
         end(parent, name, random.Random(f"{name}-{moment}"))
