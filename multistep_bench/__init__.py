@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
     from multistep_bench.training.launch import run
+    from multistep_bench.training.sweep import sweep
     from multistep_bench.trusted_code import trust
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "register_source": "registry",
     "run": "training.launch",
     "score": "scoring.score",
+    "sweep": "training.sweep",
     "trust": "trusted_code",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "register_source",
     "run",
     "score",
+    "sweep",
     "trust",
 ]
 

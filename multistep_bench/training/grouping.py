@@ -9,7 +9,7 @@ import torch
 from multistep_bench import seeds
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
-from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.runs.spec import Cell
 from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
 from multistep_bench.training.group import Group, Job
 from multistep_bench.training.optimizers import why_not_stacked
@@ -56,11 +56,3 @@ def _stack_size(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, in
             return job, stack
         probe = StackedTrainer(job.spec, cells[:2], task, lambda: build(job.spec.model.card(), task.info), device)
         return job, cells_that_fit(probe)
-
-
-def cost(spec: RunSpec, cells: int = 1) -> float:
-    """What cells of a run cost to train, in FLOPs; where they were not counted, six a parameter and sample."""
-    model = spec.model
-    forward = 2 * model.parameters if model.flops_per_sample is None else model.flops_per_sample
-    a_sample = 3 * forward if model.training_flops_per_sample is None else model.training_flops_per_sample
-    return float(cells) * spec.protocol.budget * a_sample

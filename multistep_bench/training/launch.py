@@ -15,7 +15,7 @@ from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.device import find_device
 from multistep_bench.training.group import Job
-from multistep_bench.training.grouping import cost, grouped
+from multistep_bench.training.grouping import grouped
 from multistep_bench.training.plan import default_folder, plan
 from multistep_bench.training.relay import NullObserver, Observer, Relay
 from multistep_bench.training.workers import Share, train_here, train_in_processes
@@ -72,34 +72,41 @@ def run(
     Returns the run as read back from its folder. Raises `BenchError` for what cannot be trained and, unless it is to be
     kept, for a run in which cells failed or are missing.
     """
-    if on_failure not in ("raise", "keep"):
-        raise RunError(f"on_failure={on_failure!r} is neither 'raise' nor 'keep'")
     spec = plan(task, model, protocol, changes, data_root)
-    execution["observer"] = reasons = _Reasons(execution.get("observer") or NullObserver())
+    execution["observer"] = reasons = Reasons(execution.get("observer") or NullObserver(), on_failure)
     done = launch(spec, out, data_root, **execution)
-    unfinished = len(done.missing) + len(done.failed)
-    if unfinished and on_failure == "raise":
-        raise RunError(
-            f"{unfinished} of {len(spec.cells())} cells did not finish ({'; '.join(sorted(reasons.found)[:3])});"
-            f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
-        )
+    reasons.check(done)
     return done
 
 
-class _Reasons:
-    """Passes on what happens, and remembers why cells failed."""
+class Reasons:
+    """Passes on what happens, and remembers why cells failed.
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self.found: set[str] = set()
+    on_failure: "raise" or "keep", see `run`; raises `RunError` for another word.
+    """
+
+    def __init__(self, observer: Observer, on_failure: str) -> None:
+        if on_failure not in ("raise", "keep"):
+            raise RunError(f"on_failure={on_failure!r} is neither 'raise' nor 'keep'")
+        self._observer, self._keep = observer, on_failure == "keep"
+        self._found: set[str] = set()
         self.begin, self.evaluated, self.close = observer.begin, observer.evaluated, observer.close
         self.stalled = observer.stalled
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         """A cell ended."""
         if outcome.status == "failed":
-            self.found.add(outcome.reason or "no reason given")
+            self._found.add(outcome.reason or "no reason given")
         self._observer.ended(cell, outcome)
+
+    def check(self, done: Run) -> None:
+        """Raises `RunError` for a run in which cells failed or are missing, unless it is to be kept."""
+        unfinished = len(done.missing) + len(done.failed)
+        if unfinished and not self._keep:
+            raise RunError(
+                f"{unfinished} of {len(done.spec.cells())} cells did not finish ({'; '.join(sorted(self._found)[:3])});"
+                f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
+            )
 
 
 def launch(
@@ -147,7 +154,7 @@ def launch_all(
         ]
         root = str(data_root) if data_root else None
         shares = [share for each in trained for share in each.shares(str(place), root, checkpoint_seconds, stack)]
-        shares.sort(key=lambda share: -cost(share.job.spec, len(share.group)))
+        shares.sort(key=lambda share: -share.job.spec.cost(len(share.group)))
         count = min(workers or available_cores(), len(shares)) if place.type == "cpu" else min(1, len(shares))
         for each in trained:
             each.begin()

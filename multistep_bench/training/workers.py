@@ -109,7 +109,7 @@ class _Worker:
             self.connection.send((share.job, share.group))
 
     def listen(self) -> Share | None:
-        """Passes on what it did last; if it died, what to try again, or nothing, and its cells are recorded as failed."""
+        """Passes on what it did last. If it died: what to try again, or nothing, its cells being recorded as failed."""
         try:
             message: Message | None = self.connection.recv()
         except (EOFError, ConnectionResetError):
