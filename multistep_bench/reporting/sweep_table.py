@@ -180,7 +180,7 @@ def print_sweep(console: Console, names: Sequence[str], score: "Score") -> None:
     """The score of a sweep, a row a run."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("run", overflow="fold")
-    for name in ("cells", "p", "S", "A"):
+    for name in ("events", "p", "S", "A"):
         table.add_column(name, justify="right")
     for name, run in zip(names, score.runs, strict=True):
         grid = run.grid

@@ -100,7 +100,7 @@ def _member(
     try:
         spec = plan(task, model, sweep.protocol, {**sweep.changes, **changes}, data_root)
     except BenchError as error:
-        raise type(error)(f"{model} on {task} cannot be part of the sweep, so nothing was trained: {error}") from None
+        raise RunError(f"{model} on {task} cannot be part of the sweep, so nothing was trained: {error}") from None
     name = spec.model.name + (f"-{variant}" if variant else "")
     if out is None:
         folder = default_folder(spec, variant)
