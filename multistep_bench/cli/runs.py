@@ -21,6 +21,7 @@ def list_runs(
 ) -> None:
     """List runs: task, model, changes, protocol, cells done, p, and when they were last written to."""
     from multistep_bench.desk.listing import list_folder
+    from multistep_bench.reporting.score_table import print_wide
 
     entries = list_folder(folder)
     if as_json:
@@ -28,9 +29,10 @@ def list_runs(
         return
     console = Terminal()
     table = _table(entries)
-    if not console.is_terminal:  # a line a run, however long
-        console = Terminal(width=console.measure(table, options=console.options.update(width=10_000)).maximum)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+    else:  # a line a run, however long
+        print_wide(console, table)
 
 
 def _table(entries: list["Entry"]) -> "Table":

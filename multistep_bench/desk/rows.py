@@ -22,8 +22,8 @@ def score_rows(score: Score, by: By = "run") -> list[Row]:
     """The rows of a score's table, all with the same keys: a row a run, a learning rate or a cell.
 
     An interval is three values, NAME, NAME_low and NAME_high; None where there is none. p, S, A and Q are over the
-    grid, those that end in _tuned at tuned learning rates. Times are in training samples. missing: cells without a record;
-    failed: cells that failed, diverged or are invalid. Raises `BenchError` for another `by`.
+    grid, those that end in _tuned at tuned learning rates. Times are in training samples. missing: cells without a
+    record; failed: cells that failed, diverged or are invalid. Raises `BenchError` for another `by`.
     """
     makers = {"run": _run_rows, "rate": _rate_rows, "cell": _cell_rows}
     if by not in makers:

@@ -128,11 +128,11 @@ def _remarks(run: RunScore) -> Iterator[Text]:
         yield Text(f"  and {len(problems) - PROBLEMS_SHOWN} more", style="red")
 
 
-def overall_lines(score: Score) -> Iterator[Text]:
-    """Q of each model that has one."""
+def overall_lines(score: Score, tasks: int = 1) -> Iterator[Text]:
+    """Q of each model that has one, over at least so many tasks."""
     names = [(entry.model, entry.protocol) for entry in score.overall]
     for entry, name in zip(score.overall, names, strict=True):
-        if entry.grid is not None:
+        if entry.grid is not None and len(entry.tasks) >= tasks:
             yield _overall(entry, with_changes=names.count(name) > 1)
 
 

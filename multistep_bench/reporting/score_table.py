@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,7 @@ from multistep_bench.reporting.console import overall_lines
 from multistep_bench.reporting.labels import run_labels, task_label
 from multistep_bench.scoring.score import Score
 
+WIDEST = 10_000  # characters of a line
 NOTE = "over all cells, brackets are 95 % intervals; --verbose shows every learning rate and explains the columns"
 
 
@@ -29,23 +31,23 @@ def print_score_table(console: Console, score: Score) -> None:
     console.print(Text(score_lines(score)[0], style="bold red" if broken else "bold"), soft_wrap=whole)
     table = _rows(lines, names)
     if whole or _width(console, table) <= console.width:
-        _print_wide(console, table)
+        print_wide(console, table)
     else:
         for text, row in _stacked(lines, names):
             console.print(text)
-            _print_wide(console, row)
-    overall = overall_lines(score) if any(len(entry.tasks) > 1 for entry in score.overall) else ()
-    for line in (Text(NOTE, style="dim"), *_remarks(score), *overall):
+            print_wide(console, row)
+    for line in (Text(NOTE, style="dim"), *_remarks(score), *overall_lines(score, tasks=2)):
         console.print(line, soft_wrap=whole)
 
 
 def _width(console: Console, table: Table) -> int:
-    return console.measure(table, options=console.options.update(width=10_000)).maximum
+    return console.measure(table, options=console.options.update(width=WIDEST)).maximum
 
 
-def _print_wide(console: Console, table: Table) -> None:
+def print_wide(console: Console, table: Table) -> None:
     """All of a table, also beyond the edge of the terminal."""
-    console.print(table, width=max(console.width, _width(console, table)), crop=False)
+    options = console.options.update(width=max(console.width, _width(console, table)))
+    console.print(Segments(list(console.render(table, options))), soft_wrap=True, end="")
 
 
 def _rows(lines: Sequence[Sequence[str]], names: int) -> Table:
@@ -73,8 +75,9 @@ def _stacked(lines: Sequence[Sequence[str]], names: int) -> Iterator[tuple[Text,
 def _remarks(score: Score) -> Iterator[Text]:
     for run, label in zip(score.runs, run_labels(score.runs), strict=True):
         if run.problems:
-            text = (
-                f"{label} on {task_label(run.spec)}: {len(run.problems)} of {len(run.cells)} cells are missing or broken"
-                " and count as having no Eureka-moment"
+            count = f"{len(run.problems)} of {len(run.cells)}"
+            yield Text(
+                f"{label} on {task_label(run.spec)}: {count} cells are missing or broken and count as having no"
+                " Eureka-moment",
+                style="red",
             )
-            yield Text(text, style="red")
