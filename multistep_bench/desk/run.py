@@ -87,5 +87,11 @@ def _observer(progress: bool | None, observer: Observer | None) -> Observer | No
         from multistep_bench.reporting.console import make_observer
         from multistep_bench.reporting.terminal import Terminal
 
-        return make_observer(Terminal(force_jupyter=False))
+        return make_observer(Terminal(force_jupyter=False, force_terminal=False if _in_a_notebook() else None))
     return None
+
+
+def _in_a_notebook() -> bool:
+    """Whether cells of a notebook run here; its kernel claims to be a terminal, but none that can be redrawn."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
