@@ -1,7 +1,8 @@
 """How a task's models are trained, and what a baseline changes in it: the tables `protocols` and `recipe` of cards."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -145,3 +146,14 @@ class Recipe(Strict):
                 " replaces; leave one of them out"
             )
         return self
+
+
+def protocol_changes(*, learning_rates: Iterable[float] | None = None, **keys: int | str | None) -> dict[str, Any]:
+    """The short options of a protocol as changes, "protocol.KEY" → value; None leaves a key as it is.
+
+    learning_rates: in any order; a grid is ascending.
+    """
+    changes: dict[str, Any] = {}
+    if learning_rates is not None:
+        changes["protocol.learning_rates"] = sorted(learning_rates)
+    return changes | {f"protocol.{key}": value for key, value in keys.items() if value is not None}

@@ -1,5 +1,6 @@
 """What a sweep prints: runs in training stay in view, and the whole is priced as one pool."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def spec():
 
 
 def drawn(runs, height: int) -> str:
-    console = Console(width=120, height=height, record=True, file=open("/dev/null", "w"))
+    console = Console(width=120, height=height, record=True, file=StringIO())
     console.print(render_runs(runs, height))
     return console.export_text()
 

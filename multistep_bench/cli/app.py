@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multistep_bench.errors import BenchError
+from multistep_bench.protocol import protocol_changes
 from multistep_bench.reporting.terminal import Terminal, print_json, release_stdout, reserve_stdout
 from multistep_bench.trusted_code import trust
 
@@ -51,6 +52,9 @@ TrustOption = Annotated[
     typer.Option("--trust", callback=_trust, help="package.module:Name that a card may name; read that code first."),
 ]
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, as `run` printed them.")]
+RunPlaces = Annotated[
+    list[Path], typer.Argument(metavar="PATH...", help="Run folders, packed files, or folders that are searched.")
+]
 
 
 def print_scores(result: "Score", console: Terminal, as_json: bool) -> None:
@@ -75,10 +79,8 @@ def changes_from(
             changes[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             changes[key] = text
-    if learning_rates is not None:
-        changes["protocol.learning_rates"] = _rates(learning_rates)
-    changes |= {f"protocol.{key}": value for key, value in protocol.items() if value is not None}
-    return changes
+    rates = None if learning_rates is None else _rates(learning_rates)
+    return changes | protocol_changes(learning_rates=rates, **protocol)
 
 
 def _rates(text: str) -> list[float]:

@@ -1,20 +1,49 @@
 """The commands that read runs: `score`, `compare`, `report` and `plot`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, RunFolders, app, print_scores
+from multistep_bench.cli.app import JsonOption, RunFolders, RunPlaces, app, print_scores
+from multistep_bench.errors import BenchError, NotFound
+from multistep_bench.printable import LINES
 from multistep_bench.reporting.terminal import Terminal, print_json, say
+
+FORMATS = ("table", "csv", "markdown", "latex", "json")
 
 
 @app.command("score")
-def score_runs(runs: RunFolders, as_json: JsonOption = False) -> None:
-    """Score runs from their raw curves."""
+def score_runs(
+    paths: RunPlaces,
+    form: Annotated[str, typer.Option("--format", help="table, csv, markdown, latex or json.")] = "table",
+    by: Annotated[
+        Literal["run", "rate", "cell"], typer.Option(help="Of csv, what a line is: run, rate or cell.")
+    ] = "run",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Of several runs: every learning rate, and a legend.")] = (
+        False
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Score runs from their raw curves; of several, one table with a row a run."""
+    from multistep_bench.runs.search import find_runs
     from multistep_bench.scoring.score import score
 
-    print_scores(score(runs), Terminal(), as_json)
+    form = "json" if as_json else form
+    if form not in FORMATS:
+        raise NotFound("format", form, FORMATS, f"one of {', '.join(FORMATS)}")
+    if by != "run" and form != "csv":
+        raise BenchError(f"--by {by}: only --format csv has other lines than runs; add it or leave --by out")
+    result = score(find_runs(paths))
+    if form == "table" and len(result.runs) > 1 and not verbose:
+        from multistep_bench.reporting.score_table import print_score_table
+
+        print_score_table(Terminal(), result)
+    elif form in ("table", "json"):
+        print_scores(result, Terminal(), form == "json")
+    else:
+        texts = {"csv": lambda: result.to_csv(by), "markdown": result.to_markdown, "latex": result.to_latex}
+        say(texts[form]().rstrip("\n"), keep=LINES)
 
 
 @app.command()

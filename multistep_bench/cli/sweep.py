@@ -1,5 +1,6 @@
 """What `run` does with several models, tasks or variants: one pool over all cells, a run folder for each."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,15 +93,15 @@ def _planned(sweeps: "Sequence[Sweep]", out: Path | None, data_root: Path | None
 
 
 def _print_sweep(members: "Sequence[Member]", done: "Sequence[Run]", console: Terminal, as_json: bool) -> None:
-    from multistep_bench.reporting.sweep_table import print_sweep
+    from multistep_bench.reporting.score_table import print_score_table
     from multistep_bench.scoring.score import score
 
     result = score(list(done))
     if as_json:
         print_json({"runs": [str(run.path) for run in done], "score": result.to_dict()})
     else:
-        print_sweep(console, [member.name for member in members], result)
-        console.print(f"runs: {', '.join(str(run.path) for run in done)}", soft_wrap=True)
+        print_score_table(console, result)
+        console.print(f"runs: {os.path.commonpath([run.path for run in done])}", soft_wrap=True)
     broken = [
         f"{member.name}: {len(run.failed) + len(run.missing)} of {len(run.spec.cells())}"
         for member, run in zip(members, done, strict=True)

@@ -58,10 +58,8 @@ def print_score(console: Console, score: Score) -> None:
         for line in _remarks(run):
             console.print(line)
     console.print()
-    names = [(entry.model, entry.protocol) for entry in score.overall]
-    for entry, name in zip(score.overall, names, strict=True):
-        if entry.grid is not None:
-            console.print(_overall(entry, with_changes=names.count(name) > 1))
+    for line in overall_lines(score):
+        console.print(line)
 
 
 def _title(run: RunScore, label: str) -> Text:
@@ -130,6 +128,14 @@ def _remarks(run: RunScore) -> Iterator[Text]:
         yield Text(f"  and {len(problems) - PROBLEMS_SHOWN} more", style="red")
 
 
+def overall_lines(score: Score, tasks: int = 1) -> Iterator[Text]:
+    """Q of each model that has one, over at least so many tasks."""
+    names = [(entry.model, entry.protocol) for entry in score.overall]
+    for entry, name in zip(score.overall, names, strict=True):
+        if entry.grid is not None and len(entry.tasks) >= tasks:
+            yield _overall(entry, with_changes=names.count(name) > 1)
+
+
 def _overall(entry: OverallScore, with_changes: bool) -> Text:
     """Q of a model in one line; with_changes: what was changed stands beside its name."""
     changes = ", ".join(f"{key}={value}" for key, value in entry.changes.items()) if with_changes else ""
@@ -153,14 +159,19 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     console.print(Text(printable(title, ONE_LINE), style="bold"))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("")
-    sets = {"grid": comparison.grid} | ({"tuned": comparison.tuned} if comparison.tuned else {})
-    for name in sets:
+    for name in ("grid", "tuned") if comparison.tuned else ("grid",):
         table.add_column(name, justify="right")
-    for label, *values in zip(_COMPARED, *map(_compared, sets.values()), strict=True):
-        table.add_row(label, *values)
+    for line in comparison_table(comparison):
+        table.add_row(*line)
     console.print(table)
     console.print(Text("Brackets are 95 % intervals, of p by Newcombe's method.\n", style="dim"))
     console.print(Text(printable(comparison.sentence(), ONE_LINE)))
+
+
+def comparison_table(comparison: Comparison) -> list[tuple[str, ...]]:
+    """A line a quantity: its name, its value over the grid and, where there are any, at tuned learning rates."""
+    sets = [comparison.grid, *([comparison.tuned] if comparison.tuned else [])]
+    return list(zip(_COMPARED, *map(_compared, sets), strict=True))
 
 
 _COMPARED = (

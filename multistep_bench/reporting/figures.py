@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ Look = dict[str, Any]  # colour, dashes and marks, by matplotlib's names
 COLUMN = 3.25  # inches: one column of a two-column paper
 PAGE = 6.75  # inches: its full text width
 PANEL_HEIGHT = 1.6  # inches
+NOTEBOOK_DOTS = 110  # an inch, of a figure in a notebook
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without black (text) and yellow (faint on white).
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -82,9 +84,23 @@ def style(**changes: Any) -> Iterator[None]:
         yield
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a notebook shows it."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=NOTEBOOK_DOTS)
+    return picture.getvalue()
+
+
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """A figure of that size in inches, made without pyplot: no window, no global state."""
-    return Figure(figsize=(width, height), layout=layout)
+    return NotebookFigure(figsize=(width, height), layout=layout)
 
 
 def series_style(index: int) -> Look:
@@ -115,6 +131,20 @@ def plot_format(path: Path) -> str:
     return name
 
 
+_collecting: ContextVar[list[Figure] | None] = ContextVar("collecting", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[list[Figure]]:
+    """Inside, `save` adds figures to this list instead of writing them."""
+    figures: list[Figure] = []
+    before = _collecting.set(figures)
+    try:
+        yield figures
+    finally:
+        _collecting.reset(before)
+
+
 def save(figure: Figure, path: str | Path, *, source: str | None = None) -> Path:
     """Writes a figure as its name's ending says, with no date inside; the same figure gives the same bytes.
 
@@ -122,6 +152,9 @@ def save(figure: Figure, path: str | Path, *, source: str | None = None) -> Path
     """
     path = Path(path)
     file_format = plot_format(path)
+    if (collecting := _collecting.get()) is not None:
+        collecting.append(figure)
+        return path
     metadata = {**_NO_METADATA[file_format], **({SOURCE: source} if source and file_format == "png" else {})}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

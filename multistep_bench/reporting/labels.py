@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.runs.spec import RunSpec
@@ -60,13 +60,24 @@ def duration(seconds: float) -> str:
 
 
 def run_labels(runs: Sequence[RunScore]) -> list[str]:
-    """A name for each run that tells it from the others on its task: the model's, with its changes where needed."""
-    keys = [(run.spec.model.name, task_label(run.spec)) for run in runs]
-    return [
-        printable(key[0], ONE_LINE)
-        + (f" ({changes_label(run.spec)})" if keys.count(key) > 1 and run.spec.changes else "")
-        for run, key in zip(runs, keys, strict=True)
-    ]
+    """A name for each run that tells it from the others on its task: the model's, with its changes where needed.
+
+    Where runs of one model have some changes in common, the name holds only the others.
+    """
+    alike: dict[tuple[str, str], list[RunSpec]] = {}
+    for run in runs:
+        alike.setdefault((run.spec.model.name, task_label(run.spec)), []).append(run.spec)
+    labels = []
+    for run in runs:
+        others = alike[run.spec.model.name, task_label(run.spec)]
+        own = {
+            key: value
+            for key, value in run.spec.changes.items()
+            if any(key not in spec.changes or spec.changes[key] != value for spec in others)
+        }
+        name = printable(run.spec.model.name, ONE_LINE)
+        labels.append(f"{name} ({_listed(own)})" if own else name)
+    return labels
 
 
 def task_label(spec: RunSpec) -> str:
@@ -77,7 +88,11 @@ def task_label(spec: RunSpec) -> str:
 
 def changes_label(spec: RunSpec) -> str:
     """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
-    return printable(", ".join(f"{key}={value}" for key, value in spec.changes.items()), ONE_LINE)
+    return _listed(spec.changes)
+
+
+def _listed(changes: Mapping[str, object]) -> str:
+    return printable(", ".join(f"{key}={value}" for key, value in changes.items()), ONE_LINE)
 
 
 def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep_bench.printable import ONE_LINE, printable
-from multistep_bench.reporting.labels import counted, duration, measured, number, short_count
+from multistep_bench.reporting.labels import counted, duration, measured, short_count
 from multistep_bench.reporting.live import BROKEN, EVENT, SILENT, PlainLines, describe_silence
 from multistep_bench.reporting.progress import RunProgress
 from multistep_bench.runs.events import Evaluation, Outcome
@@ -22,7 +22,6 @@ from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 
 if TYPE_CHECKING:
-    from multistep_bench.scoring.score import Score
     from multistep_bench.training.estimate import Estimate
     from multistep_bench.training.relay import Observer
 
@@ -174,23 +173,6 @@ def _silent(runs: Sequence[tuple[str, RunProgress]]) -> list[Text]:
         if progress.silent is not None
     ]
     return lines[:SILENT_SHOWN]
-
-
-def print_sweep(console: Console, names: Sequence[str], score: "Score") -> None:
-    """The score of a sweep, a row a run."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("run", overflow="fold")
-    for name in ("events", "p", "S", "A"):
-        table.add_column(name, justify="right")
-    for name, run in zip(names, score.runs, strict=True):
-        grid = run.grid
-        p = None if grid.probability is None else grid.probability.estimate
-        figures = map(number, (p, grid.speed.estimate, grid.final_accuracy.estimate))
-        table.add_row(printable(name, ONE_LINE), f"{grid.events}/{grid.n}", *figures)
-    console.print(table)
-    console.print(
-        "over all cells: p Eureka probability, S convergence speed, A final level; `score` has intervals", style="dim"
-    )
 
 
 def print_sweep_prices(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ from multistep_bench.runs.old_form import read_old_record
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.strict import Strict
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
 
 RUN_SCHEMA = "msb.run/2"
 CELL_SCHEMA = "msb.cell/2"
@@ -62,13 +65,33 @@ class CellHeader(Strict):
     attempts: int = Field(ge=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A run as it was read: its specification and the records present, in the order of `spec.cells()`."""
+    """A run as it was read: its specification and the records present, in the order of `spec.cells()`.
+
+    A prompt shows what it is and how complete; a notebook its score and its curves as well.
+    """
 
     path: Path
     spec: RunSpec
     records: list[Record]
+
+    def __repr__(self) -> str:
+        from multistep_bench.desk.summary import run_lines
+
+        return "\n".join(run_lines(self))
+
+    def _repr_html_(self) -> str:
+        from multistep_bench.desk.html import run_html
+
+        return run_html(self)
+
+    def curves(self) -> "DataFrame":
+        """A pandas frame, a row an evaluation of each cell, see `desk.rows.curve_rows`; `BenchError` without pandas."""
+        from multistep_bench.desk.frames import frame
+        from multistep_bench.desk.rows import curve_rows
+
+        return frame(curve_rows(self))
 
     @property
     def missing(self) -> list[Cell]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from multistep_bench.scoring.statistics import (
     permutation_p,
     probability_of_improvement,
 )
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
 
 COMPARISON_SCHEMA = "msb.comparison/1"
 
@@ -55,7 +58,7 @@ class SetComparison:
     improvement: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Model A against model B on one task under one protocol.
 
@@ -67,6 +70,23 @@ class Comparison:
     b: RunScore
     grid: SetComparison
     tuned: SetComparison | None
+
+    def __repr__(self) -> str:
+        from multistep_bench.desk.summary import comparison_lines
+
+        return "\n".join(comparison_lines(self))
+
+    def _repr_html_(self) -> str:
+        from multistep_bench.desk.html import comparison_html
+
+        return comparison_html(self)
+
+    def to_frame(self) -> "DataFrame":
+        """A pandas frame, see `desk.rows.comparison_rows`; raises `BenchError` where pandas is not installed."""
+        from multistep_bench.desk.frames import frame
+        from multistep_bench.desk.rows import comparison_rows
+
+        return frame(comparison_rows(self))
 
     def sentence(self) -> str:
         """The comparison in words that can be quoted: n, differences with 95 % intervals, and tests."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from multistep_bench.scoring import statistics
 from multistep_bench.scoring.cell_set import CellScore, event_interval, profile_step, profiles
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.statistics import Interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
+
+    from multistep_bench.desk.rows import By
 
 SCORE_SCHEMA = "msb.score/1"
 SCORER_VERSION = "1.1"  # rises whenever equal records could get another score
@@ -39,12 +44,52 @@ class OverallScore:
     robustness: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
-    """The score of one or more runs, in the order given, and Q of each of their models."""
+    """The score of one or more runs, in the order given, and Q of each of their models.
+
+    A prompt and a notebook show it as a table. `to_frame`, `to_csv`: every column, see `desk.rows.score_rows`, a row a
+    run, a learning rate or a cell. `to_markdown`, `to_latex`: the table to read.
+    """
 
     runs: tuple[RunScore, ...]
     overall: tuple[OverallScore, ...]
+
+    def __repr__(self) -> str:
+        from multistep_bench.desk.summary import score_lines
+
+        return "\n".join(score_lines(self))
+
+    def _repr_html_(self) -> str:
+        from multistep_bench.desk.html import score_html
+
+        return score_html(self)
+
+    def to_frame(self, by: "By" = "run") -> "DataFrame":
+        """A pandas frame; raises `BenchError` where pandas is not installed."""
+        from multistep_bench.desk.frames import frame
+        from multistep_bench.desk.rows import score_rows
+
+        return frame(score_rows(self, by))
+
+    def to_csv(self, by: "By" = "run") -> str:
+        """CSV with a line of names."""
+        from multistep_bench.desk.rows import score_rows
+        from multistep_bench.desk.tables import to_csv
+
+        return to_csv(score_rows(self, by))
+
+    def to_markdown(self) -> str:
+        """A Markdown table."""
+        from multistep_bench.desk.tables import to_markdown
+
+        return to_markdown(self)
+
+    def to_latex(self) -> str:
+        """A LaTeX tabular for the package booktabs."""
+        from multistep_bench.desk.tables import to_latex
+
+        return to_latex(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of schema "msb.score/1": intervals are [estimate, low, high], times are in samples."""
@@ -62,17 +107,17 @@ class Score:
         }
 
 
-def score(runs: Iterable[str | Path | Run], tasks: Iterable[str] | None = None) -> Score:
+def score(runs: str | Path | Run | Iterable[str | Path | Run], tasks: Iterable[str] | None = None) -> Score:
     """The score of runs, and Q of each model over its tasks.
 
-    runs:  run folders, or runs already read. Cells without a record count as failures and are named.
+    runs:  run folders, or runs already read, or one of these. Cells without a record count as failures and are named.
     tasks: the task ids that Q is the mean of, where a task without a run counts 0; by default the tasks
            that each model has runs of.
     Raises `RunError` for what cannot be read or put together.
     """
     places: list[str] = []
     scored: list[RunScore] = []
-    for run in runs:
+    for run in [runs] if isinstance(runs, str | Path | Run) else runs:
         places.append(str(run.path if isinstance(run, Run) else run))
         scored.append(score_run(run))
     if not scored:
