@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multistep_bench.scoring.score import score
     from multistep_bench.strict import Strict
     from multistep_bench.training.plan import plan
+    from multistep_bench.training.sweep import sweep
     from multistep_bench.trusted_code import trust
 
 _HOMES = {
@@ -49,6 +50,7 @@ _HOMES = {
     "register_source": "registry",
     "run": "desk.run",
     "score": "scoring.score",
+    "sweep": "training.sweep",
     "trust": "trusted_code",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "register_source",
     "run",
     "score",
+    "sweep",
     "trust",
 ]
 

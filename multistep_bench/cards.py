@@ -142,8 +142,8 @@ class BaselineCard(Strict):
     leaderboard: bool = True
 
 
-def card_folder(kind: Literal["tasks", "baselines"]) -> Path:
-    """Where the cards that ship with the suite are: inside an installed wheel, or at the top of a checkout."""
+def card_folder(kind: Literal["tasks", "baselines", "leaderboard"]) -> Path:
+    """Where the cards, and the suites, that ship are: inside an installed wheel, or at the top of a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "_cards" / kind
     return installed if installed.is_dir() else package.parent / kind

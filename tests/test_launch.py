@@ -131,11 +131,16 @@ def test_a_script_without_a_main_guard_is_told_so_and_scores_nothing(tmp_path: P
 
 
 class KillsWorkers(Notes):
-    """Kills the process that trains rate 1, seed 0 at its tenth evaluation."""
+    """Kills the process that trains rate 1, seed 0 at its tenth evaluation, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
 
     def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
         super().evaluated(cell, evaluation, items)
-        if cell == Cell(1, 0) and len(self.evaluations[cell]) == 10:
+        if cell == Cell(1, 0) and self.times and len(self.evaluations[cell]) % 10 == 0:
+            self.times -= 1
             os.kill(_process_of(cell), signal.SIGKILL)
 
 
@@ -150,14 +155,22 @@ def _process_of(cell: Cell) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the worker through /proc")
-def test_a_killed_worker_takes_only_its_cell_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_killed_worker_is_replaced_once_and_takes_only_its_cell_with_it(tmp_path: Path, times: int) -> None:
     spec = plan(TASK, LINEAR, "smoke", {**SMALL, "protocol.budget": 16000})
-    notes = KillsWorkers()
-    done = launch(spec, tmp_path / "run", workers=2, observer=notes)
-    assert {record.cell for record in done.records} == set(spec.cells()) - {Cell(1, 0)}
-    assert notes.outcomes[Cell(1, 0)].reason == "its process was ended by SIGKILL in the middle of the cell"
-    assert {outcome.status for outcome in notes.outcomes.values()} == {"completed", "failed"}
-    assert len(launch(spec, tmp_path / "run", workers=2).records) == 4
+    notes = KillsWorkers(times)
+    done = launch(spec, tmp_path / "run", workers=2, observer=notes, checkpoint_seconds=0)
+    records = {record.cell: record for record in done.records}
+    assert set(records) == set(spec.cells())
+    assert records[Cell(1, 0)].attempts == 2
+    if times == 1:
+        assert not done.failed
+        assert curves(done) == curves(launch(spec, tmp_path / "undisturbed", workers=1))
+    else:
+        assert [record.cell for record in done.failed] == [Cell(1, 0)]
+        assert records[Cell(1, 0)].reason == "its process was ended by SIGKILL in the middle of the cell"
+        assert len(records[Cell(1, 0)]) >= 10  # its curve up to there is kept
+        assert not launch(spec, tmp_path / "run", workers=2).failed
 
 
 class Interrupts(Notes):

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multistep_bench import cards
-from multistep_bench.cli.app import JsonOption, RootOption, TaskOption, TrustOption, app, changes_from, print_scores
+from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from, print_scores
+from multistep_bench.cli.sweep import print_prices, sweeps_from, train_sweep
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from multistep_bench.runs.store import Run
+    from multistep_bench.training.sweep import Sweep
 
 INTERRUPTED = 130
 
@@ -19,11 +21,30 @@ INTERRUPTED = 130
 @app.command()
 def run(
     model: Annotated[
-        str, typer.Option(help="A model's name or card, timm/NAME, or package.module:build.", show_default=False)
-    ],
-    task: TaskOption = cards.DEFAULT_TASK,
-    protocol: Annotated[str, typer.Option(help="One of the task's protocols.")] = cards.DEFAULT_PROTOCOL,
-    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/TASK/MODEL/PROTOCOL-HASH]")] = None,
+        list[str] | None,
+        typer.Option(help="A model's name or card, timm/NAME, or package.module:build; several make a sweep."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A task's id, or the path of a card; several too [default: {cards.DEFAULT_TASK}]"),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help=f"One of the task's protocols [default: {cards.DEFAULT_PROTOCOL}]")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="A suite of the leaderboard instead of tasks and a protocol.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME:KEY=VALUE, a named change of every model; NAME again adds a change, NAME: has none."),
+    ] = None,
+    sweep: Annotated[Path | None, typer.Option(help="A TOML file of sweeps instead of models and tasks.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder [default: runs/TASK/MODEL/PROTOCOL-HASH]; of a sweep the root, for TASK/MODEL/PROTOCOL"
+        ),
+    ] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rates instead of the protocol's: 1e-3,3e-3")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds per learning rate instead of the protocol's.")] = None,
     budget: Annotated[int | None, typer.Option(help="Training samples per cell instead of the protocol's.")] = None,
@@ -48,37 +69,47 @@ def run(
     trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on a task, resuming an interrupted run, and score it."""
+    """Train a model on a task, or each of several on each, resuming what was interrupted, and score it."""
     changes = changes_from(settings or [], learning_rates=lr, seeds=seeds, budget=budget, precision=precision)
+    sweeps = sweeps_from(task, model, protocol, suite, sweep, variant, changes)
+    first = sweeps[0]
+    alone = len(sweeps) == len(first.tasks) == len(first.models) == 1 and not first.variants
     if dry_run:
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
-        _print_estimate(task, model, protocol, changes, device, workers, data_root, as_json)
+        if alone:
+            (task_name,), (model_name,) = first.tasks, first.models
+            _print_estimate(task_name, model_name, first.protocol, changes, device, workers, data_root, as_json)
+        else:
+            print_prices(sweeps, out, data_root, as_json, device, workers)
         return
-    from multistep_bench.reporting.console import make_observer
-    from multistep_bench.training.launch import run as train
-
+    place = {
+        "device": device,
+        "workers": workers,
+        "stack": stack,
+        "checkpoint_seconds": checkpoint_every,
+        "cell_timeout": cell_timeout,
+    }
     console = Terminal(stderr=as_json)
-    observer = make_observer(console)
     try:
-        done = train(
-            task,
-            model,
-            protocol,
-            out,
-            changes=changes,
-            device=device,
-            data_root=data_root,
-            workers=workers,
-            stack=stack,
-            checkpoint_seconds=checkpoint_every,
-            cell_timeout=cell_timeout,
-            observer=observer,
-            on_failure="keep",
-        )
+        if alone:
+            _train(first, out, data_root, console, as_json, **place)
+        else:
+            train_sweep(sweeps, out, data_root, console, as_json, **place)
     except KeyboardInterrupt:
         console.print("interrupted; finished cells are kept, and the same command resumes")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _train(
+    asked: "Sweep", out: Path | None, data_root: Path | None, console: Terminal, as_json: bool, **place: Any
+) -> None:
+    from multistep_bench.reporting.console import make_observer
+    from multistep_bench.training.launch import run as train
+
+    (task,), (model,) = asked.tasks, asked.models
+    options = {"changes": asked.changes, "data_root": data_root, "observer": make_observer(console), **place}
+    done = train(task, model, asked.protocol, out, on_failure="keep", **options)
     _print_run(done, console, as_json)
 
 

@@ -30,10 +30,11 @@ PROBLEMS_SHOWN = 5
 
 
 class PlainLines:
-    """One line when a run begins and one for each cell that ends."""
+    """One line when a run begins and one for each cell that ends; name: of the run, where lines tell of several."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic, *, name: str = "") -> None:
         self._console = console
+        self._name = f"{name}, " if name else ""
         self._clock = clock
         self._run: RunProgress
 
@@ -50,12 +51,12 @@ class PlainLines:
 
     def stalled(self, cell: Cell, seconds: float) -> None:
         self._run.cells[cell].silent = seconds
-        self._print(describe_silence(self._run.spec, cell, seconds))
+        self._print(f"{self._name}{describe_silence(self._run.spec, cell, seconds)}")
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         self._run.end(cell, outcome)
         self._print(
-            f"{cell_label(self._run.spec, cell)}: {describe_end(self._run.spec, self._run.cells[cell])}"
+            f"{self._name}{cell_label(self._run.spec, cell)}: {describe_end(self._run.spec, self._run.cells[cell])}"
             f" ({duration(outcome.seconds)}) [{self._run.ended}/{len(self._run.cells)}]"
         )
 

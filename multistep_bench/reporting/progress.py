@@ -72,7 +72,7 @@ class CellProgress:
 class RunProgress:
     """Every cell of a run, and how fast the run goes.
 
-    clock: seconds that never run backwards; only differences count.
+    clock: seconds that never run backwards; only differences count. fraction_before: done when it began.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class RunProgress:
             None  # from the first evaluation of this call on, so without the time to start up
         )
         self._samples = 0
-        self._fraction_before = self.fraction
+        self.fraction_before = self.fraction
 
     def evaluated(self, cell: Cell, evaluation: Evaluation, items: int) -> None:
         progress = self.cells[cell]
@@ -136,5 +136,5 @@ class RunProgress:
     @property
     def seconds_left(self) -> float | None:
         """Expected time to the end at the pace so far; None before the first step."""
-        done = self.fraction - self._fraction_before
+        done = self.fraction - self.fraction_before
         return self._seconds_trained * (1 - self.fraction) / done if done > 0 else None

@@ -49,15 +49,18 @@ class RunFolder:
         self.spec = spec
         self._lock: BaseFileLock | None = None
 
+    def check(self) -> None:
+        """Raises `RunError` where the folder holds another run or something else; writes nothing."""
+        if (self.path / SPEC_FILE).is_file() or (self.path / RUN_FILE).is_file():
+            self._check_same_run()
+        elif foreign := next(_foreign_content(self.path), None):
+            raise RunError(
+                f"--out {self.path} holds {foreign} and no run; give an empty or a new folder, or move it away"
+            )
+
     def __enter__(self) -> "RunFolder":
         with _clear_errors(self.path):
-            known = (self.path / SPEC_FILE).is_file() or (self.path / RUN_FILE).is_file()
-            if known:
-                self._check_same_run()
-            elif foreign := next(_foreign_content(self.path), None):
-                raise RunError(
-                    f"--out {self.path} holds {foreign} and no run; give an empty or a new folder, or move it away"
-                )
+            self.check()
             (self.path / CELLS_FOLDER).mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
             for leftover in self.path.rglob(f"{TEMPORARY}*"):

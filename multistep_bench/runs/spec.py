@@ -101,6 +101,13 @@ class RunSpec(Strict):
     def learning_rate(self, cell: Cell) -> float:
         return self.protocol.learning_rates[cell.rate_index]
 
+    def cost(self, cells: int = 1) -> float:
+        """What cells cost to train, in FLOPs; where they were not counted, six a parameter and sample."""
+        model = self.model
+        forward = 2 * model.parameters if model.flops_per_sample is None else model.flops_per_sample
+        a_sample = 3 * forward if model.training_flops_per_sample is None else model.training_flops_per_sample
+        return float(cells) * self.protocol.budget * a_sample
+
     def identity(self) -> str:
         """Hash of what trains: two runs of one identity have the same curves on the same machine.
 

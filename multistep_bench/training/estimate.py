@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ STATE_COPIES = 3  # a checkpoint holds the weights and AdamW's two moments
 class Estimate:
     """Costs of a run of `cells` cells.
 
-    seconds: expected wall-clock if `processes` processors are free. memory_bytes: peak, of all processes,
-    None where the system does not tell.
+    cell_seconds: of one cell. seconds: of the run, if `processes` processors are free.
+    memory_bytes: peak, of all processes, None where the system does not tell.
     disk_bytes: records and checkpoints. training_flops: three forward passes a sample.
     """
 
@@ -40,6 +41,7 @@ class Estimate:
     processes: int
     samples_per_second: float
     evaluation_share: float
+    cell_seconds: float
     seconds: float
     memory_bytes: int | None
     disk_bytes: int
@@ -95,10 +97,23 @@ def estimate(
         processes=processes,
         samples_per_second=protocol.budget / cell_seconds,
         evaluation_share=evaluation * points / cell_seconds,
+        cell_seconds=cell_seconds,
         seconds=math.ceil(len(cells) / processes) * cell_seconds,
         memory_bytes=None if (peak := _peak_memory(place)) is None else peak * processes,
         disk_bytes=len(cells) * (points * line_bytes + STATE_COPIES * 4 * spec.model.parameters),
     )
+
+
+def together(costs: Sequence[Estimate], workers: int | None = None) -> dict[str, Any]:
+    """The whole of a sweep as one pool: the work shared among its processes, but no less than its longest cell."""
+    cells = sum(each.cells for each in costs)
+    processes = min(workers or available_cores(), cells) if all(each.device == "cpu" for each in costs) else 1
+    work = sum(each.cells * each.cell_seconds for each in costs)
+    return {
+        "cells": cells,
+        "processes": processes,
+        "seconds": max(work / processes, max(each.cell_seconds for each in costs)),
+    }
 
 
 def _timed(spec: RunSpec, data_root: str | Path | None, device: torch.device) -> tuple[float, float, int]:

@@ -111,7 +111,8 @@ def record_failure(job: Job, cell: Cell, reason: str) -> Outcome:
     outcome = close_abandoned(job.folder, cell, reason)
     if outcome is None:  # it had not begun to write
         outcome = Outcome(status="failed", reason=reason, samples=0, seconds=0.0)
-        RecordWriter(job.folder, cell, _header(job, None, cell)).write(outcome)
+        with contextlib.suppress(OSError):  # a full disk: there is no record, the reason is shown
+            RecordWriter(job.folder, cell, _header(job, None, cell)).write(outcome)
     return outcome
 
 

@@ -1,39 +1,29 @@
 """Runs the unfinished cells of a specification: processes on a CPU, stacked groups on a GPU."""
 
-import math
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-import torch
-
-from multistep_bench import seeds
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.errors import RunError
-from multistep_bench.models.build import build
 from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.machine import available_cores, versions
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
-from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
 from multistep_bench.training.device import find_device
-from multistep_bench.training.group import Group, Job
-from multistep_bench.training.optimizers import why_not_stacked
-from multistep_bench.training.plan import default_folder, plan, task_of
-from multistep_bench.training.randomness import own_randomness
+from multistep_bench.training.group import Job
+from multistep_bench.training.grouping import grouped
+from multistep_bench.training.plan import default_folder, plan
 from multistep_bench.training.relay import NullObserver, Observer, Relay
-from multistep_bench.training.stackable import why_not_stackable
-from multistep_bench.training.stacked import StackedTrainer, cells_that_fit
-from multistep_bench.training.workers import train_here, train_in_processes
+from multistep_bench.training.workers import Share, train_here, train_in_processes
 
 CHECKPOINT_SECONDS = 30.0
 
 
-class Execution(TypedDict, total=False):
+class Place(TypedDict, total=False):
     """Where and how cells are trained; on a CPU nothing here changes a curve.
 
     device:      "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
@@ -42,7 +32,6 @@ class Execution(TypedDict, total=False):
     checkpoint_seconds: how much work a killed run may lose; 0 saves at every evaluation.
     cell_timeout: seconds without an evaluation after which a cell is given up as failed and its process ended; None
                  waits for ever. A cell that is silent for long is named in any case, see `Observer.stalled`.
-    observer:    what watches the run.
     """
 
     device: str
@@ -50,6 +39,14 @@ class Execution(TypedDict, total=False):
     stack: int | None
     checkpoint_seconds: float
     cell_timeout: float | None
+
+
+class Execution(Place, total=False):
+    """Where and how cells are trained, see `Place`.
+
+    observer: what watches the run.
+    """
+
     observer: Observer | None
 
 
@@ -75,34 +72,41 @@ def run(
     Returns the run as read back from its folder. Raises `BenchError` for what cannot be trained and, unless it is to be
     kept, for a run in which cells failed or are missing.
     """
-    if on_failure not in ("raise", "keep"):
-        raise RunError(f"on_failure={on_failure!r} is neither 'raise' nor 'keep'")
     spec = plan(task, model, protocol, changes, data_root)
-    execution["observer"] = reasons = _Reasons(execution.get("observer") or NullObserver())
+    execution["observer"] = reasons = Reasons(execution.get("observer") or NullObserver(), on_failure)
     done = launch(spec, out, data_root, **execution)
-    unfinished = len(done.missing) + len(done.failed)
-    if unfinished and on_failure == "raise":
-        raise RunError(
-            f"{unfinished} of {len(spec.cells())} cells did not finish ({'; '.join(sorted(reasons.found)[:3])});"
-            f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
-        )
+    reasons.check(done)
     return done
 
 
-class _Reasons:
-    """Passes on what happens, and remembers why cells failed."""
+class Reasons:
+    """Passes on what happens, and remembers why cells failed.
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self.found: set[str] = set()
+    on_failure: "raise" or "keep", see `run`; raises `RunError` for another word.
+    """
+
+    def __init__(self, observer: Observer, on_failure: str) -> None:
+        if on_failure not in ("raise", "keep"):
+            raise RunError(f"on_failure={on_failure!r} is neither 'raise' nor 'keep'")
+        self._observer, self._keep = observer, on_failure == "keep"
+        self._found: set[str] = set()
         self.begin, self.evaluated, self.close = observer.begin, observer.evaluated, observer.close
         self.stalled = observer.stalled
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         """A cell ended."""
         if outcome.status == "failed":
-            self.found.add(outcome.reason or "no reason given")
+            self._found.add(outcome.reason or "no reason given")
         self._observer.ended(cell, outcome)
+
+    def check(self, done: Run) -> None:
+        """Raises `RunError` for a run in which cells failed or are missing, unless it is to be kept."""
+        unfinished = len(done.missing) + len(done.failed)
+        if unfinished and not self._keep:
+            raise RunError(
+                f"{unfinished} of {len(done.spec.cells())} cells did not finish ({'; '.join(sorted(self._found)[:3])});"
+                f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
+            )
 
 
 def launch(
@@ -110,14 +114,30 @@ def launch(
     out: str | Path | None = None,
     data_root: str | Path | None = None,
     *,
+    observer: Observer | None = None,
+    **execution: Unpack[Place],
+) -> Run:
+    """Trains the unfinished cells of a specification; see `run` and `Place`."""
+    folder = Path(out) if out is not None else default_folder(spec)
+    return launch_all([(spec, folder)], data_root, observers=[observer or NullObserver()], **execution)[0]
+
+
+def launch_all(
+    runs: Sequence[tuple[RunSpec, Path]],
+    data_root: str | Path | None = None,
+    *,
+    observers: Sequence[Observer] | None = None,
     device: str = "auto",
     workers: int | None = None,
     stack: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     cell_timeout: float | None = None,
-    observer: Observer | None = None,
-) -> Run:
-    """Trains the unfinished cells of a specification; see `run` and `Execution`."""
+) -> list[Run]:
+    """Trains the unfinished cells of several specifications, each in its folder, as one pool: the longest cells first.
+
+    observers: one a run. Every folder is held before anything is trained; a run is packed when its last cell ends.
+    Returns the runs as read back, in the order given. Raises as `run` does for what cannot be trained.
+    """
     place = find_device(device)
     if cell_timeout is not None and not cell_timeout > 0:
         raise RunError(f"--cell-timeout {cell_timeout}: more than 0 seconds are needed")
@@ -126,34 +146,80 @@ def launch(
             raise RunError(f"{option} {value}: at least 1 is needed")
     if workers is not None and place.type != "cpu":
         raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
-    folder = Path(out) if out is not None else default_folder(spec)
-    observer = observer or NullObserver()
-    with _the_only_run(), RunFolder(folder, spec) as held:
-        finished = held.finished()
+    with _the_only_run(), ExitStack() as held:
+        watching = observers or [NullObserver() for _ in runs]
+        trained = [
+            held.enter_context(_Training(spec, folder, observer))
+            for (spec, folder), observer in zip(runs, watching, strict=True)
+        ]
         root = str(data_root) if data_root else None
+        shares = [share for each in trained for share in each.shares(str(place), root, checkpoint_seconds, stack)]
+        shares.sort(key=lambda share: -share.job.spec.cost(len(share.group)))
+        count = min(workers or available_cores(), len(shares)) if place.type == "cpu" else min(1, len(shares))
+        for each in trained:
+            each.begin()
+        if count > 1 or cell_timeout is not None:  # only another process can be ended
+            train_in_processes(shares, count, cell_timeout)
+        else:
+            train_here(shares)
+        return [each.finish() for each in trained]
+
+
+class _Training:
+    """A run whose folder this process holds; use as a context manager. It is packed when its last group has ended."""
+
+    def __init__(self, spec: RunSpec, path: Path, observer: Observer) -> None:
+        self.spec, self.path, self.observer = spec, path, observer
+        self._folder = RunFolder(path, spec)
+        self._relay = Relay(observer)
+        self._open = ExitStack()
+        self._left = 0  # groups
+        self._done: Run | None = None
+
+    def __enter__(self) -> "_Training":
+        self._open.enter_context(self._folder)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def shares(self, device: str, data_root: str | None, checkpoint_seconds: float, stack: int | None) -> list[Share]:
+        """Its unfinished cells, in groups."""
+        self._finished = self._folder.finished()
         job = Job(
-            spec=spec,
-            folder=folder,
-            device=str(place),
-            data_root=root,
+            spec=self.spec,
+            folder=self.path,
+            device=device,
+            data_root=data_root,
             checkpoint_seconds=checkpoint_seconds,
             versions=versions(),
-            finished=frozenset(finished),
-            attempts=held.attempts(),
+            finished=frozenset(self._finished),
+            attempts=self._folder.attempts(),
         )
-        todo = [cell for cell in spec.cells() if cell not in finished]
-        job, groups = _grouped(job, todo, held.checkpoints(), stack)
-        count = min(workers or available_cores(), len(groups)) if place.type == "cpu" else min(1, len(groups))
-        observer.begin(spec, folder, finished)
-        try:
-            with Relay(observer) as relay:
-                if count > 1 or cell_timeout is not None:  # only another process can be ended
-                    train_in_processes(job, groups, count, relay, cell_timeout)
-                else:
-                    train_here(job, groups, relay)
-        finally:
-            observer.close()
-        return held.pack()
+        todo = [cell for cell in self.spec.cells() if cell not in self._finished]
+        job, groups = grouped(job, todo, self._folder.checkpoints(), stack)
+        self._left = len(groups)
+        return [Share(job, group, self._relay, self._ended) for group in groups]
+
+    def begin(self) -> None:
+        """Tells the observer."""
+        self.observer.begin(self.spec, self.path, self._finished)
+        self._watched = self._open.enter_context(ExitStack())
+        self._watched.callback(self.observer.close)
+        self._watched.enter_context(self._relay)
+
+    def _ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self.finish()
+
+    def finish(self) -> Run:
+        """The run as it stands, packed if it is whole; the folder is given up."""
+        if self._done is None:
+            self._watched.close()
+            self._done = self._folder.pack()
+            self._open.close()
+        return self._done
 
 
 _TRAINING = threading.Lock()
@@ -171,42 +237,3 @@ def _the_only_run() -> Iterator[None]:
         yield
     finally:
         _TRAINING.release()
-
-
-def _grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | None) -> tuple[Job, list[Group]]:
-    """The groups to train: those of checkpoints as they were, the other cells stacked as far as they can be."""
-    groups: list[Group] = []
-    for path in checkpoints:
-        try:
-            header = read_checkpoint_header(path)
-        except RunError as error:  # of a finished cell it blocks nothing
-            set_aside(path, error)
-            continue
-        group = tuple(Cell(rate_index, seed_index) for rate_index, seed_index in header.cells)
-        if header.identity == job.spec.identity() and not set(group).isdisjoint(todo):
-            groups.append(group)
-    begun = {cell for group in groups for cell in group}
-    rest = [cell for cell in todo if cell not in begun]
-    on_gpu = torch.device(job.device).type == "cuda"
-    size = 1
-    if rest and (stack or on_gpu) and stack != 1:
-        job, size = _stack_size(job, rest, stack)
-    each = math.ceil(len(rest) / math.ceil(len(rest) / size)) if rest else 1  # groups of about one size
-    return job, groups + [tuple(rest[first : first + each]) for first in range(0, len(rest), each)]
-
-
-def _stack_size(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, int]:
-    """How many cells to train at once; where a model cannot be stacked, 1, and the job says why."""
-    if stack is not None and (reason := why_not_stacked(job.spec.protocol)) is not None:
-        raise RunError(f"--stack {stack}: {reason}; leave --stack out, and cells train one at a time")
-    device = torch.device(job.device)
-    task = task_of(job.spec, job.data_root)
-    inputs = task.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan"), device)).inputs
-    with own_randomness(device):
-        reason = why_not_stackable(job.spec, build(job.spec.model.card(), task.info).to(device), inputs)
-        if reason is not None:
-            return replace(job, note=f"not stacked because {reason}"), 1
-        if stack is not None:
-            return job, stack
-        probe = StackedTrainer(job.spec, cells[:2], task, lambda: build(job.spec.model.card(), task.info), device)
-        return job, cells_that_fit(probe)

@@ -68,10 +68,15 @@ def plan(
     return spec
 
 
-def default_folder(spec: RunSpec) -> Path:
-    """runs/TASK/MODEL/PROTOCOL-HASH below the working directory; the hash is the run's identity."""
-    name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in spec.model.name)
+def default_folder(spec: RunSpec, variant: str = "") -> Path:
+    """runs/TASK/MODEL[-VARIANT]/PROTOCOL-HASH below the working directory; the hash is the run's identity."""
+    name = folder_name(spec.model.name) + (f"-{variant}" if variant else "")
     return Path("runs") / spec.task.id / name / f"{spec.protocol_name}-{spec.identity()[:8]}"
+
+
+def folder_name(name: str) -> str:
+    """A name as part of a path: what is no letter, digit, _ . or - becomes -."""
+    return "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in name)
 
 
 def task_of(spec: RunSpec, data_root: str | Path | None = None) -> TaskGenerator:

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -19,46 +21,62 @@ from multistep_bench.training.group import Group, Job, Message, record_failure, 
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.relay import Relay
 
-
-def train_here(job: Job, groups: list[Group], relay: Relay) -> None:
-    """Cells in turn in this process; on a CPU with one thread, as everywhere, for the same curves."""
-    device = torch.device(job.device)
-    with own_randomness(device), one_thread() if device.type == "cpu" else contextlib.nullcontext():
-        for group in groups:
-            relay.began(job.unfinished(group))
-            for message in train(job, group):
-                relay.tell(message)
+DEATHS = 3  # of processes that train one group, before its cells are recorded as failed; two for one reason are enough
 
 
-def train_in_processes(
-    job: Job, groups: list[Group], count: int, relay: Relay, cell_timeout: float | None = None
-) -> None:
-    """Groups spread over processes of one thread; a process that dies takes only its group with it.
+@dataclass(frozen=True)
+class Share:
+    """A group of cells of a run, whom to tell what happens to them, and what to do once they have ended."""
 
+    job: Job
+    group: Group
+    relay: Relay
+    ended: Callable[[], None]
+    deaths: tuple[str, ...] = ()  # why processes died that trained it
+
+    def again(self, left: Collection[Cell], reason: str) -> "Share":
+        """The same for those cells that have not ended, after a process died."""
+        attempts = self.job.attempts | {cell: self.job.attempts.get(cell, 0) + 1 for cell in left}
+        finished = self.job.finished | (set(self.group) - set(left))
+        return replace(self, job=replace(self.job, attempts=attempts, finished=finished), deaths=(*self.deaths, reason))
+
+
+def train_here(shares: Sequence[Share]) -> None:
+    """Groups of cells in turn in this process; on a CPU with one thread, as everywhere, for the same curves."""
+    for share in shares:
+        device = torch.device(share.job.device)
+        with own_randomness(device), one_thread() if device.type == "cpu" else contextlib.nullcontext():
+            share.relay.began(share.job.unfinished(share.group))
+            for message in train(share.job, share.group):
+                share.relay.tell(message)
+        share.ended()
+
+
+def train_in_processes(shares: Sequence[Share], count: int, cell_timeout: float | None = None) -> None:
+    """Groups of cells, in this order, over processes of one thread; a process that dies takes only its group with it.
+
+    A group whose process died is tried again from its checkpoint, unless one died for the same reason before.
     cell_timeout: seconds without a word after which a process is ended and its cells are recorded as failed.
     """
-    waiting = list(groups)
-    workers = [_Worker(job) for _ in range(count)]
+    waiting = list(shares)
+    workers = [_Worker() for _ in range(count)]
     try:
         for worker in workers:
-            worker.give(waiting.pop(0), relay)
+            worker.give(waiting.pop(0))
         while busy := {worker.connection: worker for worker in workers if worker.cells}:
             overdue = None if cell_timeout is None else min(worker.heard for worker in busy.values()) + cell_timeout
             patience = None if overdue is None or overdue == math.inf else max(0.0, overdue - time.monotonic())
             speaking = wait(list(busy), patience)
             for connection, worker in busy.items():
                 if connection in speaking:
-                    messages = worker.receive()
+                    again = worker.listen()
+                    waiting[:0] = [] if again is None else [again]
                 elif cell_timeout is not None and time.monotonic() - worker.heard >= cell_timeout:
-                    messages = worker.give_up(cell_timeout)
-                else:
-                    continue
-                for message in messages:
-                    relay.tell(message)
+                    worker.give_up(cell_timeout)
                 if not worker.cells and waiting:
                     if not worker.alive:
-                        worker = _replaced(workers, worker, job)
-                    worker.give(waiting.pop(0), relay)
+                        worker = _replaced(workers, worker)
+                    worker.give(waiting.pop(0))
     finally:
         for worker in workers:
             worker.stop()
@@ -67,63 +85,73 @@ def train_in_processes(
 class _Worker:
     """A process that trains the groups it is given, one after another; `cells` are those not ended yet."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(job, theirs), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
-        self.job = job
         self.killed_before = killed_for_memory()
         self.cells: set[Cell] = set()
         self.began = False  # whether it ever said anything
         self.heard = math.inf  # when it last did, or was given a group; until it is ready, nothing is expected of it
         self.alive = True
 
-    def give(self, group: Group, relay: Relay) -> None:
+    def give(self, share: Share) -> None:
         """Has it train a group, of which the relay is told."""
-        cells = self.job.unfinished(group)
+        self.share = share
+        cells = share.job.unfinished(share.group)
         self.cells = set(cells)
         if self.began:
             self.heard = time.monotonic()
-        relay.began(cells)
-        with contextlib.suppress(BrokenPipeError):  # it died: `receive` says so
-            self.connection.send(group)
+        share.relay.began(cells)
+        with contextlib.suppress(BrokenPipeError):  # it died: `listen` finds out
+            self.connection.send((share.job, share.group))
 
-    def receive(self) -> list[Message]:
-        """What it did last; if it died, a failed outcome for each of its cells, whose records stay unfinished."""
+    def listen(self) -> Share | None:
+        """Passes on what it did last. If it died: what to try again, or nothing, its cells being recorded as failed."""
         try:
             message: Message | None = self.connection.recv()
         except (EOFError, ConnectionResetError):
             return self._post_mortem()
         self.began, self.heard = True, time.monotonic()
-        if message is None:  # it is ready
-            return []
+        if message is not None:  # else it is ready
+            self._tell(message)
+        return None
+
+    def _tell(self, message: Message) -> None:
+        self.share.relay.tell(message)
         if isinstance(message.event, Outcome):
             self.cells.discard(message.cell)
-        return [message]
+            if not self.cells:
+                self.share.ended()
 
-    def _post_mortem(self) -> list[Message]:
+    def _post_mortem(self) -> Share | None:
         self.process.join()
         self.alive = False
         reason = how_it_ended(self.process.exitcode, killed_for_memory() > self.killed_before)
+        deaths = self.share.deaths
+        if self.began and reason not in deaths and len(deaths) + 1 < DEATHS:
+            left, self.cells = self.cells, set()
+            return self.share.again(left, reason)
         if not self.began:
             reason += (
                 "; it ended before it began: where a script starts the run, put the call under"
                 " `if __name__ == '__main__':` in a file, or give workers=1"
             )
-        outcome = Outcome(status="failed", reason=reason, samples=0, seconds=0.0)
-        lost, self.cells = sorted(self.cells), set()
-        return [Message(cell, outcome, 0) for cell in lost]
+        self._fail(reason)
+        return None
 
-    def give_up(self, seconds: float) -> list[Message]:
+    def give_up(self, seconds: float) -> None:
         """Ends a silent process; its cells are recorded as failed, so that a whole run needs no cell that hangs."""
         self.process.kill()
         self.process.join()
         self.alive = False
-        reason = f"nothing was heard of it for {seconds:g} s (--cell-timeout), so its process was ended"
-        lost, self.cells = sorted(self.cells), set()
-        return [Message(cell, record_failure(self.job, cell, reason), 0) for cell in lost]
+        self._fail(f"nothing was heard of it for {seconds:g} s (--cell-timeout), so its process was ended")
+
+    def _fail(self, reason: str) -> None:
+        for cell in sorted(self.cells):
+            self._tell(Message(cell, record_failure(self.share.job, cell, reason), 0))
 
     def stop(self) -> None:
         self.connection.close()
@@ -143,21 +171,22 @@ def how_it_ended(code: int | None, for_memory: bool = False) -> str:
     return f"its process ended with exit code {code} in the middle of the cell"
 
 
-def _replaced(workers: list[_Worker], dead: _Worker, job: Job) -> _Worker:
+def _replaced(workers: list[_Worker], dead: _Worker) -> _Worker:
     dead.stop()
-    workers[workers.index(dead)] = fresh = _Worker(job)
+    workers[workers.index(dead)] = fresh = _Worker()
     return fresh
 
 
-def _work(job: Job, connection: Connection) -> None:
+def _work(connection: Connection) -> None:
     """Body of a worker process."""
     end_with_parent()
-    if torch.device(job.device).type == "cpu":
-        torch.set_num_threads(1)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         connection.send(None)
         while True:
-            for message in train(job, connection.recv()):
+            job, group = connection.recv()
+            if torch.device(job.device).type == "cpu":
+                torch.set_num_threads(1)
+            for message in train(job, group):
                 connection.send(message)
 
 
