@@ -16,7 +16,7 @@ import multistep_bench as mb
 from multistep_bench.desk.rows import comparison_rows, curve_rows, score_rows
 from multistep_bench.errors import BenchError
 from multistep_bench.scoring.score import Score
-from multistep_bench.scoring.statistics import newcombe, wilson
+from multistep_bench.scoring.statistics import boschloo, newcombe, wilson
 
 BROKEN = Ended("failed", reason="out of luck")
 NAN = Ended("diverged", [100, 550, 550], "loss is nan")
@@ -51,6 +51,7 @@ def test_a_row_a_run_names_its_intervals_and_broken_cells(scored: Score) -> None
         "vit (model.depth=4, protocol.seeds=1)",
         "model.depth=4, protocol.seeds=1",
     )
+    assert row["S_tuned"] == scored.runs[0].tuned.speed.estimate != row["S"]  # type: ignore[union-attr]
     assert other["p_tuned"] is None  # one seed
     assert list(row) == list(other)
 
@@ -101,6 +102,8 @@ def test_markdown_and_latex_are_tables_to_read(scored: Score, tmp_path: Path) ->
     latex = score.to_latex()
     assert r"a\_b|50\%<b> & 1/1 & 1.000 [0.21, 1.00] & 0.700" in latex
     assert r"model & Eureka & p & S & final loss & Q & median \\" in latex
+    assert "–" not in scored.to_latex()  # not a character that every engine has
+    assert " & -- & " in scored.to_latex()
     assert latex.startswith("\\begin{tabular}{lrrrrrr}\n\\toprule\n")
     assert latex.endswith("\\bottomrule\n\\end{tabular}\n")
 
@@ -126,6 +129,7 @@ def test_a_comparison_has_a_row_for_the_grid_and_one_for_tuned_rates(tmp_path: P
     assert (grid["A"], grid["B"], grid["n_A"], grid["events_A"], grid["events_B"]) == ("new", "old", 4, 4, 0)
     expected = newcombe(4, 4, 0, 4)
     assert (grid["p_difference"], grid["p_difference_low"]) == (expected.estimate, expected.low)
+    assert grid["p_boschloo"] == boschloo(4, 4, 0, 4) != grid["S_logrank"]
     assert (grid["S_A"], grid["S_B"], grid["S_difference"]) == (0.5, 0, 0.5)
     head, sentence = repr(comparison).splitlines()
     assert head == "Comparison of A, new, and B, old, on steps-v1 quick: A 4 cells; B 4 cells (1 missing)"
@@ -174,12 +178,14 @@ def test_without_pandas_one_sentence_says_what_to_install(scored: Score, monkeyp
         scored.to_frame()
 
 
-def test_a_prompt_says_first_what_it_is_and_what_is_missing(scored: Score, plain: Path) -> None:
+def test_a_prompt_says_first_what_it_is_and_what_is_missing(scored: Score, plain: Path, tmp_path: Path) -> None:
     head, *rest = repr(scored).splitlines()
     assert head == "Score of 2 runs: 7 cells (1 missing, 1 failed, 1 diverged)"
     assert rest[0].startswith("vit on steps-v1 quick: Eureka 2/6, p 0.333 [0.10, 0.70], S 0.233 [")
     assert rest[0].endswith("(1 missing, 1 failed, 1 diverged)")
     assert rest[1].startswith("vit (model.depth=4, protocol.seeds=1) on steps-v1 quick: Eureka 0/1, p 0.000")
+    twice = [plain, make_run(tmp_path / "other", {(0, 0): flat()}, seeds=3, model="other")]
+    assert repr(mb.score(twice)).splitlines()[0] == "Score of 2 runs: 9 cells (3 missing, 1 failed, 1 diverged)"
     run = repr(mb.load_run(plain)).splitlines()
     assert run == ["Run of vit on steps-v1 quick: 6 cells (1 missing, 1 failed, 1 diverged)", f"in {plain}"]
 
@@ -219,7 +225,8 @@ def test_a_notebook_shows_tables_and_the_curves_of_a_run(scored: Score, tmp_path
     assert page.rows[1][:3] == ["vit", "2/6", "0.333 [0.10, 0.70]"]
     hostile = make_run(tmp_path / "hostile", {(0, 0): flat()}, model="<script>alert(1)</script>")
     shown = mb.load_run(hostile)._repr_html_()
-    assert "&lt;script&gt;" in shown
+    assert shown.count("&lt;script&gt;") == 3  # heading, table, and what stands for the picture
+    assert "<script" not in shown
     run = Tables.read(shown)
     assert run.tags <= {"div", "strong", "table", "thead", "tbody", "tr", "th", "td", "img"}
     (picture,) = run.pictures
@@ -228,7 +235,10 @@ def test_a_notebook_shows_tables_and_the_curves_of_a_run(scored: Score, tmp_path
     assert base64.b64decode(data[1]).startswith(b"\x89PNG")
 
 
-def test_plot_returns_the_figure_and_writes_it_where_asked(plain: Path, tmp_path: Path) -> None:
+def test_plot_returns_the_figure_and_writes_it_where_asked(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     from matplotlib.figure import Figure
 
     figure = mb.plot(tmp_path, out=tmp_path / "pictures" / "curves.svg")
@@ -238,7 +248,8 @@ def test_plot_returns_the_figure_and_writes_it_where_asked(plain: Path, tmp_path
     assert (tmp_path / "pictures" / "curves.svg").read_text().startswith("<?xml")
     survival = mb.plot([mb.load_run(plain)], kind="survival")
     assert survival._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
-    assert not list(tmp_path.glob("*.png"))
+    assert mb.load_run(plain)._repr_html_()
+    assert not list(tmp_path.glob("*.png"))  # nothing that was not asked for
     with pytest.raises(BenchError, match="Did you mean 'rates'"):
         mb.plot(plain, kind="rate")
     with pytest.raises(BenchError, match=r"end the name in \.png"):
