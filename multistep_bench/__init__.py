@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from multistep_bench.models.attention.rule import make_attention
     from multistep_bench.models.build import make_model
     from multistep_bench.registry import register_attention, register_generator, register_model, register_source
+    from multistep_bench.runs.diagnostics import load_diagnostics
     from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
     from multistep_bench.training.launch import run
@@ -28,6 +29,7 @@ _HOMES = {
     "TaskGenerator": "generators.base",
     "TaskInfo": "batch",
     "compare": "scoring.compare",
+    "load_diagnostics": "runs.diagnostics",
     "list_models": "cards",
     "list_tasks": "cards",
     "make_attention": "models.attention.rule",
@@ -50,6 +52,7 @@ __all__ = [
     "compare",
     "list_models",
     "list_tasks",
+    "load_diagnostics",
     "make_attention",
     "make_model",
     "make_task",

@@ -41,6 +41,10 @@ def run(
         float | None,
         typer.Option(help="Seconds without an evaluation after which a cell is given up as failed [default: never]"),
     ] = None,
+    diagnostics: Annotated[
+        str | None,
+        typer.Option(help="Record beside the curves: gradients,attention,logits[,every=N evaluations]."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
     ] = False,
@@ -53,7 +57,7 @@ def run(
     if dry_run:
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
-        _print_estimate(task, model, protocol, changes, device, workers, data_root, as_json)
+        _print_estimate(task, model, protocol, changes, device, workers, diagnostics, data_root, as_json)
         return
     from multistep_bench.reporting.console import make_observer
     from multistep_bench.training.launch import run as train
@@ -73,6 +77,7 @@ def run(
             stack=stack,
             checkpoint_seconds=checkpoint_every,
             cell_timeout=cell_timeout,
+            diagnostics=diagnostics,
             observer=observer,
             on_failure="keep",
         )
@@ -89,6 +94,7 @@ def _print_estimate(
     changes: dict[str, Any],
     device: str,
     workers: int | None,
+    diagnostics: str | None,
     data_root: Path | None,
     as_json: bool,
 ) -> None:
@@ -96,7 +102,8 @@ def _print_estimate(
     from multistep_bench.training.estimate import estimate
     from multistep_bench.training.plan import plan
 
-    costs = estimate(plan(task, model, protocol, changes, data_root), data_root, device=device, workers=workers)
+    spec = plan(task, model, protocol, changes, data_root)
+    costs = estimate(spec, data_root, device=device, workers=workers, diagnostics=diagnostics)
     if as_json:
         print_json(costs.to_dict())
     else:

@@ -12,6 +12,7 @@ import torch
 
 from multistep_bench import seeds
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
+from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
 from multistep_bench.runs.events import Outcome
@@ -21,6 +22,7 @@ from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
 from multistep_bench.training.device import find_device
+from multistep_bench.training.diagnosed import check_diagnostics, warn_of_cells_without
 from multistep_bench.training.group import Group, Job
 from multistep_bench.training.optimizers import why_not_stacked
 from multistep_bench.training.plan import default_folder, plan, task_of
@@ -43,6 +45,8 @@ class Execution(TypedDict, total=False):
     cell_timeout: seconds without an evaluation after which a cell is given up as failed and its process ended; None
                  waits for ever. A cell that is silent for long is named in any case, see `Observer.stalled`.
     observer:    what watches the run.
+    diagnostics: figures of the model's inside that are recorded beside the curves, as in `run --diagnostics`, such as
+                 "gradients,attention,every=5"; `load_diagnostics` reads them.
     """
 
     device: str
@@ -51,6 +55,7 @@ class Execution(TypedDict, total=False):
     checkpoint_seconds: float
     cell_timeout: float | None
     observer: Observer | None
+    diagnostics: str | None
 
 
 def run(
@@ -116,6 +121,7 @@ def launch(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     cell_timeout: float | None = None,
     observer: Observer | None = None,
+    diagnostics: str | None = None,
 ) -> Run:
     """Trains the unfinished cells of a specification; see `run` and `Execution`."""
     place = find_device(device)
@@ -126,10 +132,15 @@ def launch(
             raise RunError(f"{option} {value}: at least 1 is needed")
     if workers is not None and place.type != "cpu":
         raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
+    wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
+    if wanted is not None:
+        check_diagnostics(spec, wanted, data_root)
     folder = Path(out) if out is not None else default_folder(spec)
     observer = observer or NullObserver()
     with _the_only_run(), RunFolder(folder, spec) as held:
         finished = held.finished()
+        if wanted is not None:
+            warn_of_cells_without(folder, finished)
         root = str(data_root) if data_root else None
         job = Job(
             spec=spec,
@@ -140,6 +151,7 @@ def launch(
             versions=versions(),
             finished=frozenset(finished),
             attempts=held.attempts(),
+            diagnostics=wanted,
         )
         todo = [cell for cell in spec.cells() if cell not in finished]
         job, groups = _grouped(job, todo, held.checkpoints(), stack)
