@@ -250,7 +250,8 @@ def test_recording_leaves_model_and_random_states_as_they_were(digits: TaskGener
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert all(torch.equal(each.grad, gradients[name]) for name, each in model.named_parameters() if name in gradients)
+    for name, each in model.named_parameters():
+        assert torch.equal(each.grad, gradients[name])  # pyright: ignore[reportArgumentType]
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])  # NaN where NaN is

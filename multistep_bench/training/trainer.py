@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -22,12 +21,13 @@ from multistep_bench.training.multipliers import scaled_updates, update_factors
 from multistep_bench.training.optimizers import make_optimizer, set_learning_rate
 from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.randomness import random_state, seed_everything, set_random_state
+from multistep_bench.training.recordings import Recordings, plain_recordings, restored_recordings
 from multistep_bench.training.rescale import rescale_gradients
 from multistep_bench.training.schedules import learning_rate
 from multistep_bench.training.untrained import knows_too_much
 
 if TYPE_CHECKING:
-    from multistep_bench.diagnostics.recorder import Figures, Recorder
+    from multistep_bench.diagnostics.recorder import Recorder
 
 Build = Callable[[], nn.Module]
 
@@ -57,7 +57,7 @@ class Trainer(ABC):
         self.auxiliary = [draw_auxiliary(spec, cell, task, device) for cell in cells]
         self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
         self.recorder: Recorder | None = None
-        self.recordings: dict[Cell, list[tuple[int, Figures]]] = {cell: [] for cell in cells}
+        self.recordings: dict[Cell, Recordings] = {cell: [] for cell in cells}
         models = []
         for cell in cells:
             seed_everything(cell.seed(id, "init"))
@@ -169,7 +169,7 @@ class Trainer(ABC):
             "data": [rng.get_state() for rng in self.rngs],
             "noise": random_state(self.device),
             "evaluations": [[each.model_dump() for each in self.evaluations[cell]] for cell in self.cells],
-            "recordings": [_plain_recordings(self.recordings[cell]) for cell in self.cells],
+            "recordings": [plain_recordings(self.recordings[cell]) for cell in self.cells],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,9 +181,7 @@ class Trainer(ABC):
         for cell, saved in zip(self.cells, state["evaluations"], strict=True):
             self.evaluations[cell] = [Evaluation.model_validate(each) for each in saved]
         for cell, saved in zip(self.cells, state.get("recordings", [[]] * len(self.cells)), strict=True):
-            self.recordings[cell] = [
-                (samples, {name: np.array(values) for name, values in figures.items()}) for samples, figures in saved
-            ]
+            self.recordings[cell] = restored_recordings(saved)
 
     def mixed_precision(self) -> torch.autocast:
         """The context of every forward pass."""
@@ -252,20 +250,6 @@ class SingleTrainer(Trainer):
         set_buffers(self.model, state["buffers"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def _plain_recordings(recordings: "list[tuple[int, Figures]]") -> list[Any]:
-    """For a checkpoint: numbers as tensors, names as lists of text."""
-    return [
-        (
-            samples,
-            {
-                name: values.tolist() if values.dtype.kind == "U" else torch.from_numpy(values)
-                for name, values in figures.items()
-            },
-        )
-        for samples, figures in recordings
-    ]
 
 
 def measured(task: TaskGenerator, items: EvaluationBatches, answers: Iterable[torch.Tensor]) -> tuple[int, float]:
