@@ -27,11 +27,10 @@ from multistep_bench.training.stacked import StackedTrainer
 from multistep_bench.training.trainer import SingleTrainer
 
 CPU = torch.device("cpu")
-ALL = "gradients,attention,logits,every=5"
+ALL = "gradients,attention,logits,every=25"
 SMALL: dict[str, Any] = {
-    "protocol.budget": 640,
-    "protocol.evaluations": 20,
-    "protocol.batch_size": 16,
+    "protocol.budget": 400,
+    "protocol.batch_size": 4,
     "protocol.learning_rates": [1e-2],
 }
 
@@ -52,7 +51,7 @@ def assert_same(ours: Mapping[Any, Mapping[str, np.ndarray]], theirs: Mapping[An
         ("two_step_digits-v1", "vit_heat", ALL, {}),  # keeps the fraction of training outside its parameters
         ("mlm_agreement-v1", "bert", ALL, {}),
         ("lookup-v1", "gpt", ALL, {"model.attention": "differential"}),
-        ("two_step_digits-v1", "timm/vit_tiny_patch16_224", "gradients,every=10", {"model.depth": 1}),
+        ("two_step_digits-v1", "timm/vit_tiny_patch16_224", "gradients,every=50", {"model.depth": 1}),
     ],
 )
 def test_curves_with_diagnostics_are_those_without(
@@ -75,7 +74,7 @@ def test_workers_leave_the_same_curves_and_arrays(tmp_path: Path) -> None:
     assert here.spec.identity() == plain.spec.identity()
     assert_same(load_diagnostics(here), load_diagnostics(str(among.path)))
     arrays = load_diagnostics(here)[Cell(0, 0)]
-    assert arrays["samples"].tolist() == [0, 160, 320, 480, 640]
+    assert arrays["samples"].tolist() == [0, 100, 200, 300, 400]
     assert arrays["gradients.l2"].shape == (5, 3, 3)
     assert arrays["attention.share"].shape == (5, 3, 2, 4)
     assert not np.array_equal(arrays["gradients.l2"][0], arrays["gradients.l2"][4]), "the model did not move"
@@ -88,7 +87,7 @@ def test_an_interrupted_cell_has_the_arrays_of_an_uninterrupted_one(tmp_path: Pa
         (tmp_path / name).mkdir()
     job = Job(spec, tmp_path / "cut", "cpu", None, 0.0, {}, diagnostics=parse_diagnostics(ALL))
     for message in train(job, (Cell(0, 0),)):
-        if isinstance(message.event, Evaluation) and message.event.samples == 352:
+        if isinstance(message.event, Evaluation) and message.event.samples == 208:
             break
     assert checkpoint_path(tmp_path / "cut", Cell(0, 0)).exists()
     assert not diagnostics_path(tmp_path / "cut", Cell(0, 0)).exists()
@@ -117,7 +116,7 @@ def test_stacked_cells_have_the_figures_of_cells_alone(task_id: str, model: str)
         stacked = StackedTrainer(spec, spec.cells(), task, double, CPU)
         singles = [SingleTrainer(spec, [cell], task, double, CPU) for cell in spec.cells()]
         for trainer in (stacked, *singles):
-            for index in range(10):
+            for index in range(20):
                 trainer.train_interval(index * spec.protocol.interval)
         together = [recorder.record(stacked.model_of(place)) for place in range(2)]
         assert abs(together[0]["gradients.l2"] - together[1]["gradients.l2"]).max() > 1e-3

@@ -8,17 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.curve_plots import JUMPED, STAR
 from multistep_bench.reporting.figures import COLUMN, INK, MUTED, PAGE, PANEL_HEIGHT, SERIES, Look, count_ticks
-from multistep_bench.reporting.labels import rate_label, row_label, run_labels, task_label
+from multistep_bench.reporting.labels import rate_label, run_labels, task_label
 from multistep_bench.runs.diagnostics import SAMPLES, Arrays, has_diagnostics, load_diagnostics
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
-from multistep_bench.scoring.eureka import SHORTCUT_REACHED, curve_values
+from multistep_bench.scoring.eureka import ROUNDING, SHORTCUT_REACHED, curve_values
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 
@@ -73,9 +74,8 @@ def attention_legend(run: Run, scored: RunScore) -> dict[str, Line2D]:
 
 def _marks() -> dict[str, Line2D]:
     plateau: Look = {"color": MUTED, "alpha": 0.3, "linewidth": 5}
-    return {"Eureka-moment": Line2D([], [], linestyle="", color=JUMPED["color"], **STAR)} | {
-        "on the shortcut": Line2D([], [], **plateau)
-    }
+    star: Look = {**JUMPED, "linestyle": "none", **STAR}
+    return {"Eureka-moment": Line2D([], [], **star), "on the shortcut": Line2D([], [], **plateau)}
 
 
 def plot_gradients(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
@@ -101,7 +101,7 @@ def _plot(
     for run, scored, label in zip(runs, score.runs, run_labels(score.runs), strict=True):
         drawn = list(panels(run, scored))
         if drawn:
-            rows.append((row_label(label, run.spec, tasks), drawn))
+            rows.append((label if len(tasks) == 1 else f"{label}\n{task_label(run.spec)}", drawn))
             entries |= legend(run, scored)
     columns = min(3, max(len(drawn) for _, drawn in rows))
     lines = [
@@ -147,6 +147,8 @@ def _draw_gradients(axes: Axes, run: Run, cells: Sequence[tuple[CellScore, Array
         _mark(axes, run, cell, arrays[SAMPLES], gradient_ratios(arrays)["W_K / W_V"])
     axes.axhline(1, color=MUTED, linewidth=0.6, zorder=1)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("ratio of gradients")
     _frame(axes, run)
 
@@ -188,5 +190,5 @@ def shortcut_reached(run: Run, record: Record) -> int | None:
         return None
     values = curve_values(record.curve, levels.measure)
     way = (values - levels.chance) / (levels.shortcut - levels.chance)
-    there = np.flatnonzero(way >= SHORTCUT_REACHED)
+    there = np.flatnonzero(way >= SHORTCUT_REACHED - ROUNDING)
     return int(there[0]) * run.spec.protocol.interval if len(there) else None
