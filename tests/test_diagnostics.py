@@ -117,6 +117,8 @@ def test_entropy_is_ln_n_for_equal_weights_and_zero_for_one() -> None:
     half, whole, alone = relative_entropy(weights, visible).tolist()
     assert (half, whole) == pytest.approx((0.5, 1.0))
     assert math.isnan(alone)
+    leaking = relative_entropy(torch.tensor([0.9, 0.1]), torch.tensor([True, False]))
+    assert leaking.isnan(), "weight on a hidden key, and an entropy in units of ln 1"
 
 
 def test_effective_rank_counts_how_many_ways_queries_attend() -> None:
