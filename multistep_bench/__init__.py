@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from multistep_bench.registry import register_attention, register_generator, register_model, register_source
     from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
+    from multistep_bench.training.kept import load_model
     from multistep_bench.training.launch import run
     from multistep_bench.trusted_code import trust
 
@@ -30,6 +31,7 @@ _HOMES = {
     "compare": "scoring.compare",
     "list_models": "cards",
     "list_tasks": "cards",
+    "load_model": "training.kept",
     "make_attention": "models.attention.rule",
     "make_model": "models.build",
     "make_task": "generators.task",
@@ -50,6 +52,7 @@ __all__ = [
     "compare",
     "list_models",
     "list_tasks",
+    "load_model",
     "make_attention",
     "make_model",
     "make_task",

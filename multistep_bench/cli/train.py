@@ -41,6 +41,9 @@ def run(
         float | None,
         typer.Option(help="Seconds without an evaluation after which a cell is given up as failed [default: never]"),
     ] = None,
+    keep_checkpoints: Annotated[
+        int, typer.Option(help="Weights of each cell to keep at N moments, and around the Eureka-moment.", min=0)
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
     ] = False,
@@ -73,6 +76,7 @@ def run(
             stack=stack,
             checkpoint_seconds=checkpoint_every,
             cell_timeout=cell_timeout,
+            keep_checkpoints=keep_checkpoints,
             observer=observer,
             on_failure="keep",
         )

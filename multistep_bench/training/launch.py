@@ -22,6 +22,7 @@ from multistep_bench.runs.store import Run
 from multistep_bench.training.checkpoint import read_checkpoint_header, set_aside
 from multistep_bench.training.device import find_device
 from multistep_bench.training.group import Group, Job
+from multistep_bench.training.kept import check_count
 from multistep_bench.training.optimizers import why_not_stacked
 from multistep_bench.training.plan import default_folder, plan, task_of
 from multistep_bench.training.randomness import own_randomness
@@ -42,6 +43,8 @@ class Execution(TypedDict, total=False):
     checkpoint_seconds: how much work a killed run may lose; 0 saves at every evaluation.
     cell_timeout: seconds without an evaluation after which a cell is given up as failed and its process ended; None
                  waits for ever. A cell that is silent for long is named in any case, see `Observer.stalled`.
+    keep_checkpoints: weights of each cell to keep at so many moments spaced over its budget, and just before and after
+                 its Eureka-moment, for `load_model`; by default 0, none.
     observer:    what watches the run.
     """
 
@@ -50,6 +53,7 @@ class Execution(TypedDict, total=False):
     stack: int | None
     checkpoint_seconds: float
     cell_timeout: float | None
+    keep_checkpoints: int
     observer: Observer | None
 
 
@@ -115,6 +119,7 @@ def launch(
     stack: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     cell_timeout: float | None = None,
+    keep_checkpoints: int = 0,
     observer: Observer | None = None,
 ) -> Run:
     """Trains the unfinished cells of a specification; see `run` and `Execution`."""
@@ -124,6 +129,7 @@ def launch(
     for option, value in (("--workers", workers), ("--stack", stack)):
         if value is not None and value < 1:
             raise RunError(f"{option} {value}: at least 1 is needed")
+    check_count(keep_checkpoints, spec)
     if workers is not None and place.type != "cpu":
         raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
     folder = Path(out) if out is not None else default_folder(spec)
@@ -140,6 +146,7 @@ def launch(
             versions=versions(),
             finished=frozenset(finished),
             attempts=held.attempts(),
+            keep=keep_checkpoints,
         )
         todo = [cell for cell in spec.cells() if cell not in finished]
         job, groups = _grouped(job, todo, held.checkpoints(), stack)
