@@ -70,3 +70,29 @@ def probe(
 def names(text: str) -> list[str]:
     """The parts of a list with commas, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+@app.command()
+def attention(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Figure to write: .png, .svg or .pdf.")] = Path(
+        "attention.png"
+    ),
+    at: Moments = "before,after",
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, max=32, help="Held-out samples to show.")] = 4,
+    layer: Annotated[list[int] | None, typer.Option(help="Layers, from 1 [default: all]")] = None,
+    head: Annotated[list[int] | None, typer.Option(help="Heads, from 1 [default: all]")] = None,
+    lr: Rate = None,
+    seed: Annotated[int | None, typer.Option(help="A seed's index [default: the first that has these moments]")] = None,
+    data_root: RootOption = None,
+    trusted: TrustOption = None,
+) -> None:
+    """Draw where each head looks, before and after the Eureka-moment side by side."""
+    from multistep_bench.diagnostics.maps import maps_of_run
+    from multistep_bench.reporting.attention_plots import plot_attention
+    from multistep_bench.reporting.figures import plot_format
+    from multistep_bench.runs.store import read_run
+
+    plot_format(out)
+    maps, batch, task = maps_of_run(read_run(run), names(at), samples, lr, seed, data_root)
+    say(str(plot_attention(maps, batch, task, out, layers=layer, heads=head)))

@@ -92,7 +92,7 @@ def probe_run(
     rows = []
     for at in question.at:
         measured: dict[tuple[str, int, str, str], list[tuple[ProbeResult, float | None]]] = {}
-        for cell in _cells(run, rate, at):
+        for cell in cells_of(run, rate, at):
             model = model_at(run, cell, samples_at(run, cell, at), data_root)
             found = [_representations(capture(model, batch), task, batch, question) for batch in (train, test)]
             for key, x in found[0].items():
@@ -160,7 +160,8 @@ def _values(task: TaskGenerator, batch: Batch, name: str) -> np.ndarray:
     return batch.targets.gather(1, place.unsqueeze(1)).squeeze(1).numpy()
 
 
-def _cells(run: Run, rate: float | None, at: str) -> list[Cell]:
+def cells_of(run: Run, rate: float | None, at: str) -> list[Cell]:
+    """The cells of a learning rate that have a moment; see `probe_run`."""
     rates = run.spec.protocol.learning_rates
     events = {record.cell: event_samples(run, record.cell) for record in run.records}
     if rate is not None and rate not in rates:
