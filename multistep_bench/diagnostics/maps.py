@@ -42,10 +42,10 @@ def weights(call: AttentionCall) -> torch.Tensor:
         except (RuntimeError, ModelError):  # it takes only values as wide as the keys
             found = _in_pieces(call, identity)
         again = found @ call.v
-    limit = TOLERANCE * float(call.out.abs().max().clamp(min=1e-12))
+    limit = TOLERANCE * float(call.out.detach().abs().max().clamp(min=1e-12))
     if not torch.allclose(again, call.out, rtol=0, atol=limit):
         raise ModelError(
-            f"attention rule '{name}' gives no weighted sum of values, so it has no attention map; probe its heads instead"
+            f"attention rule '{name}' gives no weighted sum of values, so it has no map; probe its heads instead"
         )
     return found
 

@@ -19,8 +19,8 @@ from multistep_bench.reporting import figures
 BAR_WIDTH = 0.8  # of all bars of a layer together
 PANEL = 1.4  # inches of height
 MEANING = (
-    "accuracy of a linear probe on held-out items [95 % interval]; bits: online code length of an item, below that of"
-    " the uniform code where the variable can be read"
+    "accuracy in % of a linear probe on held-out items [95 % interval], and bits (b) of an item in the online code,"
+    " which are below those of the uniform code where the variable can be read"
 )
 
 Line = tuple[int, str, str]  # layer, representation, place
@@ -41,14 +41,13 @@ def print_probes(console: Console, rows: Sequence[Row]) -> None:
         )
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("layer", "representation", "token"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=True)
         for at in moments:
             cells = next(row.cells for row in mine if row.at == at)
-            table.add_column(f"{at} (n = {cells})", justify="right", no_wrap=True)
+            table.add_column(f"{at}\n(n = {cells})", justify="right")
         for line, entries in _lines(mine).items():
-            table.add_row(
-                str(line[0]), line[1], line[2], *(_entry(entries[at]) if at in entries else "–" for at in moments)
-            )
+            entered = [_entry(entries[at]) if at in entries else "–" for at in moments]
+            table.add_row(str(line[0]), line[1], line[2], *entered)
         console.print(table)
 
 
@@ -60,8 +59,8 @@ def _lines(rows: Sequence[Row]) -> dict[Line, dict[str, Row]]:
 
 
 def _entry(row: Row) -> str:
-    accuracy = f"{100 * row.accuracy.estimate:.1f} [{100 * row.accuracy.low:.0f}–{100 * row.accuracy.high:.0f}] %"
-    return accuracy if row.bits is None else f"{accuracy} {row.bits:.2f} b"
+    accuracy = f"{100 * row.accuracy.estimate:.0f} [{100 * row.accuracy.low:.0f}–{100 * row.accuracy.high:.0f}]"
+    return accuracy if row.bits is None else f"{accuracy} {row.bits:.2f}\N{NO-BREAK SPACE}b"
 
 
 def probes_csv(rows: Sequence[Row]) -> str:
@@ -86,8 +85,9 @@ def plot_probes(rows: Sequence[Row], path: str | Path) -> Path:
     with figures.style():
         figure = figures.new_figure(figures.PAGE, PANEL * height + 0.4 + 0.5 * (len(_lines(rows)) > 4))
         grid = figure.subplots(height, columns, squeeze=False, sharey=True, sharex=True).flatten()
-        for axes, variable in zip(grid, variables, strict=False):
+        for index, (axes, variable) in enumerate(zip(grid, variables, strict=False)):
             _draw(axes, [row for row in rows if row.variable == variable], moments)
+            axes.tick_params(labelbottom=index + columns >= len(variables))  # of the lowest in each column
             axes.set_title(variable, loc="left")
         for axes in grid[len(variables) :]:
             axes.set_axis_off()
