@@ -41,7 +41,7 @@ def test_what_is_captured_leads_to_the_logits(task_id: str, name: str, options: 
         assert torch.equal(read[:, 0] if batch.targets.ndim == 1 else read, model(batch.inputs))
         for block, call, before in zip(blocks, found.attention, found.residual, strict=False):
             attention = block.attn if hasattr(block.attn, "qkv") else block.attn.heads  # pyright: ignore
-            q, k, v = attention.qkv(block.norm1(before)).chunk(3, -1)
+            q, k, v = attention.qkv(block.norm1(before)).chunk(3, -1)  # pyright: ignore
             for captured, whole in ((call.q, q), (call.k, k), (call.v, v)):
                 side_by_side = captured.transpose(1, 2).flatten(2)
                 assert torch.equal(side_by_side, whole[:, : side_by_side.shape[1]])
