@@ -53,6 +53,12 @@ def test_a_probe_is_ridge_regression_on_standardised_features() -> None:
     assert shifted.correct == 3
 
 
+def test_the_frequency_of_a_class_counts_where_features_say_little() -> None:
+    """One item in eight is of class 1: at x = 1 it scores 1/8 + 1/9, and class 0 scores 7/8 − 1/9."""
+    train, known = np.array([[-1.0]] * 4 + [[1.0]] * 4), np.array([0] * 7 + [1])
+    assert probe(train, np.array([[-1.0], [1.0]]), {"y": (known, np.array([0, 0]))})["y"].correct == 2
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_a_random_label_costs_its_entropy(classes: int) -> None:
     bits = code_length(RNG.normal(size=(N, D)), RNG.integers(classes, size=N), classes)
@@ -92,7 +98,7 @@ def test_places_of_images_and_words() -> None:
     }
     assert region_tokens(digits.info, 17)["target_a"].nonzero().flatten().tolist() == [3, 4, 7, 8]
     assert region_tokens(digits.info, 6) == {}
-    assert [patches_per_tile(digits.info, tokens) for tokens in (5, 17, 65, 6, 2)] == [1, 2, 4, None, None]
+    assert [patches_per_tile(digits.info, tokens) for tokens in (5, 17, 65, 37, 6, 2)] == [1, 2, 4, None, None, None]
     assert region_tokens(words.info, 10)["noun_2"].nonzero().flatten().tolist() == [3]
     batch = Batch(torch.zeros(2, 3), torch.tensor([[IGNORED, 4, IGNORED], [1, IGNORED, 2]]), {})
     assert reading_tokens(words.info, batch, 3).tolist() == [1, 2]
