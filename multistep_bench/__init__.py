@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from multistep_bench.models.attention.rule import make_attention
     from multistep_bench.models.build import make_model
     from multistep_bench.registry import register_attention, register_generator, register_model, register_source
-    from multistep_bench.runs.search import list_runs, load_run
     from multistep_bench.runs.diagnostics import load_diagnostics
+    from multistep_bench.runs.search import list_runs, load_run
     from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
     from multistep_bench.strict import Strict
+    from multistep_bench.training.kept import load_model
     from multistep_bench.training.plan import plan
     from multistep_bench.training.sweep import sweep
     from multistep_bench.trusted_code import trust
@@ -41,6 +42,7 @@ _HOMES = {
     "list_runs": "runs.search",
     "list_tasks": "cards",
     "load_run": "runs.search",
+    "load_model": "training.kept",
     "make_attention": "models.attention.rule",
     "make_model": "models.build",
     "make_task": "generators.task",
@@ -67,8 +69,9 @@ __all__ = [
     "list_models",
     "list_runs",
     "list_tasks",
-    "load_run",
     "load_diagnostics",
+    "load_model",
+    "load_run",
     "make_attention",
     "make_model",
     "make_task",

@@ -59,14 +59,14 @@ def _draw_images(batch: Batch, title: str) -> "Figure":
         bottom = height - 2 * GAP - index // columns * cell[1] - TILE
         axis = figure.add_axes((left / width, bottom / height, TILE / width, TILE / height), frameon=False)
         axis.set(xticks=[], yticks=[])
-        axis.imshow(_pixels(batch, index), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+        axis.imshow(pixels(batch, index), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
         below: figures.Look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
         axis.annotate(target, (0, 0), (0, -3), weight="bold", fontsize=8, **below)
         axis.annotate("\n".join(lines), (0, 0), (0, -14), fontsize=5.5, color=figures.MUTED, **below)
     return figure
 
 
-def _pixels(batch: Batch, index: int) -> np.ndarray:
+def pixels(batch: Batch, index: int) -> np.ndarray:
     """[H, W, 3], or [H, W] for one channel, clipped to [0, 1], which noise may leave."""
     assert isinstance(batch.inputs, torch.Tensor)  # image tasks keep to it: batch.Batch
     image = batch.inputs[index].clamp(0, 1).permute(1, 2, 0).cpu().numpy()

@@ -99,12 +99,24 @@ def eureka_time(
     line into it gives the time; None where there is no such row, or where the first evaluation is already
     at the threshold.
     """
+    event = event_index(accuracy, levels, fraction, confirmations)
+    sign = _sign(levels)
+    return None if event is None else _crossing(samples, sign * accuracy, event, sign * levels.threshold(fraction))
+
+
+def event_index(accuracy: np.ndarray, levels: Levels, fraction: float, confirmations: int) -> int | None:
+    """The evaluation that marks the event of `eureka_time`: the first at the threshold that is confirmed."""
     sign = _sign(levels)
     heights, threshold = sign * accuracy, sign * levels.threshold(fraction)
-    event = _sustained(heights, threshold, confirmations)
-    if event is None or _at_or_above(heights[0], threshold):
+    if len(heights) < confirmations or _at_or_above(heights[0], threshold):
         return None
-    return _crossing(samples, heights, event, threshold)
+    return _sustained(heights, threshold, confirmations)
+
+
+def reached(value: float, levels: Levels, fraction: float) -> bool:
+    """Whether one evaluation is at or beyond the threshold; NaN is not."""
+    sign = _sign(levels)
+    return bool(_at_or_above(np.array(sign * value), sign * levels.threshold(fraction)))
 
 
 def _sign(levels: Levels) -> int:

@@ -23,6 +23,7 @@ from multistep_bench.runs.machine import hardware
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import CellHeader
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from multistep_bench.training.kept import WeightsKeeper
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.stacked import StackedTrainer
 from multistep_bench.training.trainer import SingleTrainer, Trainer
@@ -37,7 +38,7 @@ class Job:
 
     finished: cells that need no more training. attempts: how often cells were started before.
     note:     why cells are not stacked where they might be.
-    diagnostics: what is recorded beside the curves.
+    diagnostics: what is recorded beside the curves. keep: see `training.kept`.
     """
 
     spec: RunSpec
@@ -50,6 +51,7 @@ class Job:
     attempts: dict[Cell, int] = field(default_factory=dict)
     note: str | None = None
     diagnostics: DiagnosticOptions | None = None
+    keep: int = 0
 
     def unfinished(self, cells: Group) -> Group:
         """The cells of a group that need training: a resumed one may hold some that ended before the others."""
@@ -84,6 +86,7 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             else:
                 writers[cell] = RecordWriter(job.folder, cell, _header(job, trainer, cell))
         resumed = [(cell, evaluation) for cell in going for evaluation in trainer.evaluations[cell]]
+        keeper = WeightsKeeper(job.spec, job.folder, job.keep)
         saved, at_the_end = time.monotonic(), False
         for cell, event in itertools.chain(resumed, trainer.curve()):
             if cell not in writers:
@@ -91,8 +94,12 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             if isinstance(event, Outcome) and event.status == "completed" and not at_the_end:
                 _save(trainer, checkpoint)  # before the record is whole: a whole one has its weights
                 at_the_end = True
-            if isinstance(event, Outcome) and trainer.recordings[cell]:  # before the record is whole, as the weights
-                save_diagnostics(job.folder, cell, trainer.recordings[cell])
+            if isinstance(event, Outcome):
+                keeper.ended(cell, trainer, event)
+                if trainer.recordings[cell]:  # before the record is whole, as the weights
+                    save_diagnostics(job.folder, cell, trainer.recordings[cell])
+            elif event is trainer.evaluations[cell][-1]:  # the trainer has its weights
+                keeper.evaluated(cell, trainer)
             writers[cell].write(event)
             going[cell] = event.samples
             yield Message(cell, event, items[cell])

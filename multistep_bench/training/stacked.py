@@ -11,13 +11,14 @@ from torch.func import functional_call, stack_module_state, vmap
 from multistep_bench.batch import IGNORED, Batch, Inputs
 from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.build import own_inputs
+from multistep_bench.runs.spec import Cell
 from multistep_bench.training.clipping import clip_stacked
 from multistep_bench.training.data import EvaluationBatches, training_batches
 from multistep_bench.training.multipliers import scaled_updates, update_factors
 from multistep_bench.training.optimizers import make_stacked_optimizer
 from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.schedules import learning_rate
-from multistep_bench.training.trainer import Trainer, at_least_float32, training_loss
+from multistep_bench.training.trainer import Trainer, at_least_float32, on_cpu, training_loss
 
 MEMORY_SHARE = 0.7  # of a GPU's free memory that a group may take
 
@@ -115,6 +116,21 @@ class StackedTrainer(Trainer):
             for name, tensor in mine.items():
                 tensor.copy_(saved[name])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def weights(self, cell: Cell) -> dict[str, Any]:
+        place = self.cells.index(cell)
+        stacks = {**self.parameters, **self.buffers}
+        first = {id(tensor): name for name, tensor in self._named(remove_duplicate=True)}
+        names = {name: first[id(tensor)] for name, tensor in self._named(remove_duplicate=False)}  # tied: several
+        return {
+            "model": {name: on_cpu(stacks[names[name]][place]) for name in self.skeleton.state_dict()},
+            "buffers": {name: on_cpu(tensor[place]) for name, tensor in self.buffers.items()},
+        }
+
+    def _named(self, remove_duplicate: bool) -> list[tuple[str, torch.Tensor]]:
+        skeleton = self.skeleton
+        buffers = skeleton.named_buffers(remove_duplicate=remove_duplicate)
+        return [*skeleton.named_parameters(remove_duplicate=remove_duplicate), *buffers]
 
 
 def _stacked_pieces(items: list[EvaluationBatches]) -> list[Batch]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parameter import UninitializedParameter
+from torch.utils._pytree import tree_map_only
 
 from multistep_bench import seeds
 from multistep_bench.batch import IGNORED, Batch
@@ -98,6 +99,10 @@ class Trainer(ABC):
     @abstractmethod
     def load_learned_state(self, state: dict[str, Any]) -> None:
         """Takes over what `learned_state` gave."""
+
+    @abstractmethod
+    def weights(self, cell: Cell) -> dict[str, Any]:
+        """One cell's model as `set_weights` takes it, copied to the CPU."""
 
     def curve(self) -> Iterator[tuple[Cell, Evaluation | Outcome]]:
         """Trains on from the evaluations made so far, yielding each further one and every cell's outcome.
@@ -247,9 +252,17 @@ class SingleTrainer(Trainer):
         return {"model": self.model.state_dict(), "buffers": buffers, "optimizer": self.optimizer.state_dict()}
 
     def load_learned_state(self, state: dict[str, Any]) -> None:
-        set_buffers(self.model, state["buffers"])
-        self.model.load_state_dict(state["model"])
+        set_weights(self.model, state)
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def weights(self, cell: Cell) -> dict[str, Any]:
+        state = self.learned_state()
+        return tree_map_only(torch.Tensor, on_cpu, {"model": dict(state["model"]), "buffers": state["buffers"]})
+
+
+def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the CPU that shares no memory."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def measured(task: TaskGenerator, items: EvaluationBatches, answers: Iterable[torch.Tensor]) -> tuple[int, float]:
@@ -266,6 +279,12 @@ def measured(task: TaskGenerator, items: EvaluationBatches, answers: Iterable[to
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
     """Logits in a type that a loss can be summed in: mixed precision gives bfloat16."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def set_weights(model: nn.Module, state: dict[str, Any]) -> None:
+    """Takes over "model", a `state_dict`, and "buffers", all of them by name."""
+    set_buffers(model, state["buffers"])
+    model.load_state_dict(state["model"])
 
 
 def set_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
