@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multistep_bench.models.build import make_model
     from multistep_bench.registry import register_attention, register_generator, register_model, register_source
     from multistep_bench.runs.search import list_runs, load_run
+    from multistep_bench.runs.diagnostics import load_diagnostics
     from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
     from multistep_bench.strict import Strict
@@ -35,6 +36,7 @@ _HOMES = {
     "TaskGenerator": "generators.base",
     "TaskInfo": "batch",
     "compare": "scoring.compare",
+    "load_diagnostics": "runs.diagnostics",
     "list_models": "cards",
     "list_runs": "runs.search",
     "list_tasks": "cards",
@@ -66,6 +68,7 @@ __all__ = [
     "list_runs",
     "list_tasks",
     "load_run",
+    "load_diagnostics",
     "make_attention",
     "make_model",
     "make_task",

@@ -75,6 +75,10 @@ class Registry:
         """All names, sorted; imports none of the modules behind them."""
         return sorted({*self.builtin, *self._factories, *self._entry_points()})
 
+    def loaded(self) -> list[Callable[..., Any]]:
+        """Every factory whose module was imported so far."""
+        return list(self._factories.values())
+
     def broken_plugins(self) -> dict[str, str]:
         """Entry points that do not load: name → reason. Loads every plug-in, none of the built-ins."""
         broken: dict[str, str] = {}

@@ -79,7 +79,10 @@ def plot(
     runs: RunPlaces,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf.")] = Path("curves.png"),
     kind: Annotated[
-        str, typer.Option(help="curves, auxiliary, survival, rates, robustness, dose or forest.")
+        str,
+        typer.Option(
+            help="curves, auxiliary, gradients, attention_share, survival, rates, robustness, dose or forest."
+        ),
     ] = "curves",
     by: Annotated[str | None, typer.Option(help="Of dose: a model option, as attention_options.temperature.")] = None,
     reference: Annotated[

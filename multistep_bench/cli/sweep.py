@@ -117,7 +117,13 @@ def _print_sweep(members: "Sequence[Member]", done: "Sequence[Run]", console: Te
 
 
 def print_prices(
-    sweeps: "Sequence[Sweep]", out: Path | None, data_root: Path | None, as_json: bool, device: str, workers: int | None
+    sweeps: "Sequence[Sweep]",
+    out: Path | None,
+    data_root: Path | None,
+    as_json: bool,
+    *,
+    workers: int | None,
+    **options: Any,
 ) -> None:
     """What each run of a sweep would take, and the whole: no less than its longest cell."""
     from multistep_bench.reporting.sweep_table import print_sweep_prices
@@ -125,7 +131,7 @@ def print_prices(
 
     console = Terminal(stderr=as_json)
     members = _planned(sweeps, out, data_root, console)
-    costs = [estimate(member.spec, data_root, device=device, workers=workers) for member in members]
+    costs = [estimate(member.spec, data_root, workers=workers, **options) for member in members]
     whole = together(costs, workers)
     if as_json:
         runs = [

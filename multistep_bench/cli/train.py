@@ -12,6 +12,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.reporting.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
+    from multistep_bench.runs.spec import RunSpec
     from multistep_bench.runs.store import Run
     from multistep_bench.training.sweep import Sweep
 
@@ -62,6 +63,13 @@ def run(
         float | None,
         typer.Option(help="Seconds without an evaluation after which a cell is given up as failed [default: never]"),
     ] = None,
+    keep_checkpoints: Annotated[
+        int, typer.Option(help="Weights of each cell to keep at N moments, and around the Eureka-moment.", min=0)
+    ] = 0,
+    diagnostics: Annotated[
+        str | None,
+        typer.Option(help="Record beside the curves: gradients,attention,logits[,every=N evaluations]."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
     ] = False,
@@ -78,10 +86,13 @@ def run(
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
         if alone:
+            from multistep_bench.training.plan import plan
+
             (task_name,), (model_name,) = first.tasks, first.models
-            _print_estimate(task_name, model_name, first.protocol, changes, device, workers, data_root, as_json)
+            spec = plan(task_name, model_name, first.protocol, first.changes, data_root)
+            _print_estimate(spec, device, workers, diagnostics, data_root, as_json)
         else:
-            print_prices(sweeps, out, data_root, as_json, device, workers)
+            print_prices(sweeps, out, data_root, as_json, device=device, workers=workers, diagnostics=diagnostics)
         return
     place = {
         "device": device,
@@ -89,6 +100,8 @@ def run(
         "stack": stack,
         "checkpoint_seconds": checkpoint_every,
         "cell_timeout": cell_timeout,
+        "diagnostics": diagnostics,
+        "keep_checkpoints": keep_checkpoints,
     }
     console = Terminal(stderr=as_json)
     try:
@@ -114,20 +127,12 @@ def _train(
 
 
 def _print_estimate(
-    task: str,
-    model: str,
-    protocol: str,
-    changes: dict[str, Any],
-    device: str,
-    workers: int | None,
-    data_root: Path | None,
-    as_json: bool,
+    spec: "RunSpec", device: str, workers: int | None, diagnostics: str | None, data_root: Path | None, as_json: bool
 ) -> None:
     from multistep_bench.reporting.describe import print_description
     from multistep_bench.training.estimate import estimate
-    from multistep_bench.training.plan import plan
 
-    costs = estimate(plan(task, model, protocol, changes, data_root), data_root, device=device, workers=workers)
+    costs = estimate(spec, data_root, device=device, workers=workers, diagnostics=diagnostics)
     if as_json:
         print_json(costs.to_dict())
     else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -21,6 +22,14 @@ from multistep_bench.reporting.auxiliary_plots import (
     rate_styles,
 )
 from multistep_bench.reporting.curve_plots import curve_legend, draw_curves, plot_curves
+from multistep_bench.reporting.diagnostic_plots import (
+    attention_legend,
+    attention_panels,
+    gradient_legend,
+    gradient_panels,
+    plot_attention,
+    plot_gradients,
+)
 from multistep_bench.reporting.dose_plots import plot_dose
 from multistep_bench.reporting.forest_plots import plot_forest
 from multistep_bench.reporting.labels import rate_label
@@ -46,7 +55,7 @@ class Plot:
     text:    what a reader should know of it. {measured} stands for "accuracy", "loss" or both.
     write:   (runs, their score in the same order, path, options by name) → path. path ends in .png, .svg or .pdf, else
              `BenchError`.
-    needs:   what at least one run must hold; empty where every run will do.
+    needs:   what at least one run must hold; empty where every run will do. remedy: which runs hold it.
     of_run:  the panels of one run, none where it lacks what is needed. legend: what their marks mean.
     of_task: the panels of one task, each given the runs of its models. The report shows no kind without panels.
     options: the names of those that `write` takes.
@@ -57,6 +66,7 @@ class Plot:
     text: str
     write: Callable[..., Path]
     needs: str = ""
+    remedy: str = ""
     of_run: Callable[[Run, RunScore], Iterator[RunPanel]] | None = None
     legend: Callable[[Run, RunScore], Mapping[str, Line2D]] | None = None
     of_task: Sequence[TaskPanel] = ()
@@ -78,7 +88,7 @@ def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path, *
     if plot.needs and plot.of_run and not any(any(plot.of_run(*pair)) for pair in zip(runs, score.runs, strict=True)):
         raise BenchError(
             f"no {plot.needs} stand in {', '.join(str(run.path) for run in runs)}; choose another kind of plot, or"
-            " a run of a task that has some, such as lookup-v1"
+            f" {plot.remedy}"
         )
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
@@ -98,6 +108,14 @@ def _curves(run: Run, scored: RunScore) -> Iterator[RunPanel]:
 def _auxiliary(run: Run, scored: RunScore) -> Iterator[RunPanel]:
     for name in auxiliary_names(run):
         yield RunPanel(name, partial(draw_auxiliary, run=run, name=name, styles=rate_styles([run])))
+
+
+def _named(panels: Callable[[Run, RunScore], Iterator[tuple[str, Callable[[Axes], None]]]]) -> Callable[..., Any]:
+    def of_run(run: Run, scored: RunScore) -> Iterator[RunPanel]:
+        for name, draw in panels(run, scored):
+            yield RunPanel(name, draw)
+
+    return of_run
 
 
 def _by_task(kind: str, title: str, text: str, panels: Sequence[TaskPanel]) -> Plot:
@@ -123,8 +141,31 @@ PLOTS = (
         text="Measured beside the scored {measured} and not scored. Thin lines are seeds, thick lines their means.",
         write=plot_auxiliary,
         needs="auxiliary measurements",
+        remedy="a run of a task that has some, such as lookup-v1",
         of_run=_auxiliary,
         legend=lambda run, scored: rate_legend([run]),
+    ),
+    Plot(
+        kind="gradients",
+        title="Gradients",
+        text="L2 norm of the gradient of W_K, and of W_Q, over that of W_V, geometric mean over layers, on a batch of"
+        " held-out items. A line is a cell; shaded is its time on the shortcut, a star marks its Eureka-moment.",
+        write=plot_gradients,
+        needs="diagnostics of gradients",
+        remedy="train one with --diagnostics gradients",
+        of_run=_named(gradient_panels),
+        legend=gradient_legend,
+    ),
+    Plot(
+        kind="attention_share",
+        title="Attention by region",
+        text="Share of attention on each region from the token that logits are read from, mean over heads, and the"
+        " entropy of attention over all tokens in units of ln n, n the keys a query sees.",
+        write=plot_attention,
+        needs="diagnostics of attention by region",
+        remedy="train one with --diagnostics attention on a task with a layout",
+        of_run=_named(attention_panels),
+        legend=attention_legend,
     ),
     _by_task(
         "survival",

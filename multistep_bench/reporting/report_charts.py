@@ -91,7 +91,7 @@ def _chart(
 
 def _legend(entries: Iterable[tuple[str, Any, Any]]) -> list[dict[str, str]]:
     """Names with colours and lines of matplotlib, as the page's variables and CSS name them."""
-    lines = {"-": "solid", "--": "dashed", ":": "dotted"}
+    lines = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed", "None": "solid"}  # None: a mark alone
     return [
         {"name": name, "colour": figures.PAGE_COLOURS[colour], "line": lines[line]} for name, colour, line in entries
     ]

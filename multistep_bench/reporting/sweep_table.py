@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from multistep_bench.training.estimate import Estimate
     from multistep_bench.training.relay import Observer
 
-BAR = 16  # characters
+BAR = 12  # characters
 AROUND = 8  # lines of the screen that are no rows of the table
 SILENT_SHOWN = 5
 
@@ -107,24 +107,28 @@ class _Seat:
         self._table.close(self._place)
 
 
-def render_runs(runs: Sequence[tuple[str, RunProgress]], height: int) -> RenderableType:
-    """Runs by name, a row each: cells, events, the latest mean, the time left; for a terminal of `height` lines."""
+def render_runs(runs: Sequence[tuple[str, RunProgress]], height: int, left: str | None = None) -> RenderableType:
+    """Runs by name, a row each: cells, events, the latest mean; for a terminal of `height` lines.
+
+    left: words on the time left; by default from the pace since the sweep began.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("run", overflow="fold")
     table.add_column("")
-    for name in ("cells", "training", EVENT, BROKEN, "latest"):
-        table.add_column(name, justify="right")
-    table.add_column("", overflow="fold")
+    for name in ("cells", "training", EVENT, f"first {EVENT}", BROKEN, "latest"):
+        table.add_column(name, justify="right", no_wrap=True)
     order = sorted(range(len(runs)), key=lambda place: (not _training(runs[place][1]), runs[place][1].fraction == 1))
     shown = sorted(order[: max(3, height - AROUND)])
     for place in shown:
         table.add_row(*_row(*runs[place]))
     total = sum(len(run.cells) for _, run in runs)
     ended = sum(run.ended for _, run in runs)
-    head = Text(f"{counted(len(runs), 'run')}, {ended}/{counted(total, 'cell')}{_time_left(runs)}", style="bold")
+    ahead = _time_left(runs) if left is None else left
+    head = Text(f"{counted(len(runs), 'run')}, {ended}/{counted(total, 'cell')}{ahead}", style="bold")
     hidden = len(runs) - len(shown)
     notes = [Text(f"and {counted(hidden, 'run')} more, waiting or ended", style="dim")] if hidden else []
-    legend = f"{EVENT} cells with a Eureka-moment, {BROKEN} cells that failed or diverged; latest: mean over cells"
+    shown_measure = measured(run.spec for _, run in runs)
+    legend = f"{EVENT} cells with a Eureka-moment, {BROKEN} that failed or diverged; latest: their mean {shown_measure}"
     return Group(head, "", table, "", Text(legend, style="dim"), *notes, *_silent(runs))
 
 
@@ -141,9 +145,9 @@ def _row(name: str, run: RunProgress) -> list[RenderableType]:
         f"{run.ended}/{len(run.cells)}",
         str(training or "–"),
         Text(str(events or "–"), style="green" if events else "dim"),
+        short_count(min(first)) if first else "–",
         Text(str(broken or "–"), style="red" if broken else "dim"),
-        f"{np.mean(latest):.3f} {measured([run.spec])}" if latest else "–",
-        Text(f"first {EVENT} at {short_count(min(first))}" if first else "", style="dim"),
+        f"{np.mean(latest):.3f}" if latest else "–",
     ]
 
 

@@ -9,16 +9,20 @@ from typing import Any
 
 import torch
 
+from multistep_bench.diagnostics.options import DiagnosticOptions, parse_diagnostics
+from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.models.build import build
 from multistep_bench.runs.events import event_line
 from multistep_bench.runs.machine import available_cores, peak_memory
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.device import find_device
+from multistep_bench.training.diagnosed import check_diagnostics
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.trainer import SingleTrainer
 
 TIMED_SECONDS = 2.0
+TIMED_RECORDINGS = 5
 STATE_COPIES = 3  # a checkpoint holds the weights and AdamW's two moments
 
 
@@ -29,6 +33,8 @@ class Estimate:
     cell_seconds: of one cell. seconds: of the run, if `processes` processors are free.
     memory_bytes: peak, of all processes, None where the system does not tell.
     disk_bytes: records and checkpoints. training_flops: three forward passes a sample.
+    diagnostics_share: seconds of recording diagnostics by the seconds of the same run without; None where none are
+    recorded. `seconds` and `samples_per_second` include it.
     """
 
     cells: int
@@ -45,6 +51,7 @@ class Estimate:
     seconds: float
     memory_bytes: int | None
     disk_bytes: int
+    diagnostics_share: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +59,7 @@ class Estimate:
     def for_a_person(self) -> dict[str, Any]:
         """The same with units."""
         minutes, seconds = divmod(round(self.seconds), 60)
-        return {
+        shown = {
             "cells": self.cells,
             "steps per cell": self.steps_per_cell,
             "samples per cell": self.samples_per_cell,
@@ -66,13 +73,24 @@ class Estimate:
             "peak memory": "not measured" if self.memory_bytes is None else f"{self.memory_bytes / 2**20:,.0f} MiB",
             "on disk": f"{self.disk_bytes / 2**20:,.1f} MiB",
         }
+        if self.diagnostics_share is not None:
+            shown["diagnostics"] = f"{self.diagnostics_share:.1%} more time than without, measured on one recording"
+        return shown
 
 
 def estimate(
-    spec: RunSpec, data_root: str | Path | None = None, *, device: str = "auto", workers: int | None = None
+    spec: RunSpec,
+    data_root: str | Path | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    diagnostics: str | None = None,
 ) -> Estimate:
     """Trains the first cell of a specification for a few seconds, writes nothing, and extrapolates."""
     place = find_device(device)
+    wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
+    if wanted is not None:
+        check_diagnostics(spec, wanted, data_root)
     cells, protocol = spec.cells(), spec.protocol
     processes = min(workers or available_cores(), len(cells)) if place.type == "cpu" else 1
     with own_randomness(place):
@@ -80,11 +98,13 @@ def estimate(
         try:
             if place.type == "cpu":
                 torch.set_num_threads(1)
-            interval, evaluation, line_bytes = _timed(spec, data_root, place)
+            interval, evaluation, recording, line_bytes = _timed(spec, data_root, place, wanted)
         finally:
             torch.set_num_threads(threads)
     points = protocol.evaluations + 1
-    cell_seconds = interval * protocol.evaluations + evaluation * points
+    plain = interval * protocol.evaluations + evaluation * points
+    recordings = sum(wanted.due(index, protocol.evaluations) for index in range(points)) if wanted else 0
+    cell_seconds = plain + recordings * recording
     forward = spec.model.flops_per_sample
     return Estimate(
         cells=len(cells),
@@ -101,6 +121,7 @@ def estimate(
         seconds=math.ceil(len(cells) / processes) * cell_seconds,
         memory_bytes=None if (peak := _peak_memory(place)) is None else peak * processes,
         disk_bytes=len(cells) * (points * line_bytes + STATE_COPIES * 4 * spec.model.parameters),
+        diagnostics_share=recordings * recording / plain if wanted else None,
     )
 
 
@@ -116,8 +137,10 @@ def together(costs: Sequence[Estimate], workers: int | None = None) -> dict[str,
     }
 
 
-def _timed(spec: RunSpec, data_root: str | Path | None, device: torch.device) -> tuple[float, float, int]:
-    """Seconds of one interval of training and of one evaluation, and the bytes of an evaluation's line."""
+def _timed(
+    spec: RunSpec, data_root: str | Path | None, device: torch.device, diagnostics: DiagnosticOptions | None
+) -> tuple[float, float, float, int]:
+    """Seconds of one interval of training, one evaluation and one recording, and the bytes of an evaluation's line."""
     task = task_of(spec, data_root)
     trainer = SingleTrainer(spec, spec.cells()[:1], task, lambda: build(spec.model.card(), task.info), device)
     events = trainer.curve()
@@ -126,11 +149,19 @@ def _timed(spec: RunSpec, data_root: str | Path | None, device: torch.device) ->
     begin = time.perf_counter()
     trainer.evaluate()
     evaluation = time.perf_counter() - begin
+    recording = 0.0
+    if diagnostics is not None:
+        recorder = Recorder(diagnostics, task, device)
+        recorder.record(trainer.model)  # the first one pays for what is set up once
+        begin = time.perf_counter()
+        for _ in range(TIMED_RECORDINGS):
+            recorder.record(trainer.model)
+        recording = (time.perf_counter() - begin) / TIMED_RECORDINGS
     intervals, begin = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - begin) < TIMED_SECONDS:
         trainer.train_interval(spec.protocol.interval)
         intervals += 1
-    return elapsed / intervals, evaluation, len(event_line(event))
+    return elapsed / intervals, evaluation, recording, len(event_line(event))
 
 
 def _peak_memory(device: torch.device) -> int | None:

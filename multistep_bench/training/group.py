@@ -11,9 +11,12 @@ from pathlib import Path
 
 import torch
 
+from multistep_bench.diagnostics.options import DiagnosticOptions
+from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
 from multistep_bench.printable import ONE_LINE, printable
+from multistep_bench.runs.diagnostics import save_diagnostics
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.folder import RecordWriter, checkpoint_path, close_abandoned
 from multistep_bench.runs.machine import hardware
@@ -34,6 +37,7 @@ class Job:
 
     finished: cells that need no more training. attempts: how often cells were started before.
     note:     why cells are not stacked where they might be.
+    diagnostics: what is recorded beside the curves.
     """
 
     spec: RunSpec
@@ -45,6 +49,7 @@ class Job:
     finished: frozenset[Cell] = frozenset()
     attempts: dict[Cell, int] = field(default_factory=dict)
     note: str | None = None
+    diagnostics: DiagnosticOptions | None = None
 
     def unfinished(self, cells: Group) -> Group:
         """The cells of a group that need training: a resumed one may hold some that ended before the others."""
@@ -86,6 +91,8 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             if isinstance(event, Outcome) and event.status == "completed" and not at_the_end:
                 _save(trainer, checkpoint)  # before the record is whole: a whole one has its weights
                 at_the_end = True
+            if isinstance(event, Outcome) and trainer.recordings[cell]:  # before the record is whole, as the weights
+                save_diagnostics(job.folder, cell, trainer.recordings[cell])
             writers[cell].write(event)
             going[cell] = event.samples
             yield Message(cell, event, items[cell])
@@ -119,7 +126,11 @@ def record_failure(job: Job, cell: Cell, reason: str) -> Outcome:
 def _trainer(job: Job, cells: Group) -> Trainer:
     task = task_of(job.spec, job.data_root)
     kind = SingleTrainer if len(cells) == 1 else StackedTrainer
-    return kind(job.spec, list(cells), task, lambda: build(job.spec.model.card(), task.info), torch.device(job.device))
+    device = torch.device(job.device)
+    trainer = kind(job.spec, list(cells), task, lambda: build(job.spec.model.card(), task.info), device)
+    if job.diagnostics is not None:
+        trainer.recorder = Recorder(job.diagnostics, task, device)
+    return trainer
 
 
 def _save(trainer: Trainer, path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
+from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.errors import RunError
 from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.folder import RunFolder
@@ -14,8 +15,10 @@ from multistep_bench.runs.machine import available_cores, versions
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.device import find_device
+from multistep_bench.training.diagnosed import check_diagnostics, warn_of_cells_without
 from multistep_bench.training.group import Job
 from multistep_bench.training.grouping import grouped
+from multistep_bench.training.kept import check_count
 from multistep_bench.training.plan import default_folder, plan
 from multistep_bench.training.relay import NullObserver, Observer, Relay
 from multistep_bench.training.workers import Share, train_here, train_in_processes
@@ -32,6 +35,10 @@ class Place(TypedDict, total=False):
     checkpoint_seconds: how much work a killed run may lose; 0 saves at every evaluation.
     cell_timeout: seconds without an evaluation after which a cell is given up as failed and its process ended; None
                  waits for ever. A cell that is silent for long is named in any case, see `Observer.stalled`.
+    diagnostics: figures of the model's inside that are recorded beside the curves, as in `run --diagnostics`, such as
+                 "gradients,attention,every=5"; `load_diagnostics` reads them.
+    keep_checkpoints: weights of each cell to keep at so many moments spaced over its budget, and just before and after
+                 its Eureka-moment, for `load_model`; by default 0, none.
     """
 
     device: str
@@ -39,6 +46,8 @@ class Place(TypedDict, total=False):
     stack: int | None
     checkpoint_seconds: float
     cell_timeout: float | None
+    diagnostics: str | None
+    keep_checkpoints: int
 
 
 class Execution(Place, total=False):
@@ -132,6 +141,8 @@ def launch_all(
     stack: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     cell_timeout: float | None = None,
+    diagnostics: str | None = None,
+    keep_checkpoints: int = 0,
 ) -> list[Run]:
     """Trains the unfinished cells of several specifications, each in its folder, as one pool: the longest cells first.
 
@@ -146,14 +157,26 @@ def launch_all(
             raise RunError(f"{option} {value}: at least 1 is needed")
     if workers is not None and place.type != "cpu":
         raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
+    wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
+    for spec, _ in runs:
+        check_count(keep_checkpoints, spec)
+        if wanted is not None:
+            check_diagnostics(spec, wanted, data_root)
     with _the_only_run(), ExitStack() as held:
         watching = observers or [NullObserver() for _ in runs]
         trained = [
             held.enter_context(_Training(spec, folder, observer))
             for (spec, folder), observer in zip(runs, watching, strict=True)
         ]
-        root = str(data_root) if data_root else None
-        shares = [share for each in trained for share in each.shares(str(place), root, checkpoint_seconds, stack)]
+        options: dict[str, Any] = {
+            "device": str(place),
+            "data_root": str(data_root) if data_root else None,
+            "checkpoint_seconds": checkpoint_seconds,
+            "versions": versions(),
+            "diagnostics": wanted,
+            "keep": keep_checkpoints,
+        }
+        shares = [share for each in trained for share in each.shares(options, stack)]
         shares.sort(key=lambda share: -share.job.spec.cost(len(share.group)))
         count = min(workers or available_cores(), len(shares)) if place.type == "cpu" else min(1, len(shares))
         for each in trained:
@@ -183,19 +206,13 @@ class _Training:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def shares(self, device: str, data_root: str | None, checkpoint_seconds: float, stack: int | None) -> list[Share]:
-        """Its unfinished cells, in groups."""
+    def shares(self, options: Mapping[str, Any], stack: int | None) -> list[Share]:
+        """Its unfinished cells, in groups; options: of a `Job`, alike for every run."""
         self._finished = self._folder.finished()
-        job = Job(
-            spec=self.spec,
-            folder=self.path,
-            device=device,
-            data_root=data_root,
-            checkpoint_seconds=checkpoint_seconds,
-            versions=versions(),
-            finished=frozenset(self._finished),
-            attempts=self._folder.attempts(),
-        )
+        if options["diagnostics"] is not None:
+            warn_of_cells_without(self.path, self._finished)
+        attempts = self._folder.attempts()
+        job = Job(self.spec, self.path, finished=frozenset(self._finished), attempts=attempts, **options)
         todo = [cell for cell in self.spec.cells() if cell not in self._finished]
         job, groups = grouped(job, todo, self._folder.checkpoints(), stack)
         self._left = len(groups)

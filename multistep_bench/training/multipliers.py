@@ -31,7 +31,7 @@ def update_factors(model: nn.Module, multipliers: Mapping[str, float]) -> Factor
     rows: dict[str, tuple[str, slice]] = {}  # name as patterns see it → name of the parameter, rows of it
     for name, parameter in model.named_parameters():
         rows[_plain(name)] = (name, slice(None))
-        for part, place in _thirds(model, name, parameter).items():
+        for part, place in thirds(model, name, parameter).items():
             rows[part] = (name, place)
     parameters = dict(model.named_parameters())
     factors: Factors = {}
@@ -70,8 +70,8 @@ def _plain(name: str) -> str:
     return ".".join(parts)
 
 
-def _thirds(model: nn.Module, name: str, parameter: nn.Parameter) -> dict[str, slice]:
-    """Names of q, k and v and their rows, where a parameter holds all three one below the other."""
+def thirds(model: nn.Module, name: str, parameter: nn.Parameter) -> dict[str, slice]:
+    """Names of q, k and v, in this order, and their rows, where a parameter holds all three one below the other."""
     path, _, attribute = _plain(name).rpartition(".")
     owner, _, leaf = path.rpartition(".")
     if leaf == "qkv" and hasattr(model.get_submodule(owner), "num_heads"):

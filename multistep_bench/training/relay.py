@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from multistep_bench.runs.events import Evaluation, Outcome
+from multistep_bench.runs.growing import QUIET, USUAL
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.group import Group, Message
 
-QUIET = 60.0  # seconds without a word from a cell that are worth telling
-USUAL = 10  # times the longest wait for an evaluation so far, which are not
 TICK = 1.0  # seconds between two looks
 
 

@@ -1,5 +1,6 @@
 """Trains a group of cells at once: their parameters stacked on a leading axis, one program for all of them."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -96,6 +97,14 @@ class StackedTrainer(Trainer):
         positions = [samples + step * protocol.batch_size for step in range(protocol.steps_per_evaluation)]
         rates = [[learning_rate(protocol, peak, position) for peak in peaks] for position in positions]
         return torch.tensor(rates, dtype=torch.float64).to(self.device)
+
+    def model_of(self, place: int) -> nn.Module:
+        model = copy.deepcopy(self.skeleton)
+        tensors = {**self.parameters, **self.buffers}
+        with torch.no_grad():
+            for name, mine in (*model.named_parameters(), *model.named_buffers()):
+                mine.copy_(tensors[name][place])
+        return model
 
     def learned_state(self) -> dict[str, Any]:
         return {"parameters": self.parameters, "buffers": self.buffers, "optimizer": self.optimizer.state_dict()}

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,9 +21,13 @@ from multistep_bench.training.multipliers import scaled_updates, update_factors
 from multistep_bench.training.optimizers import make_optimizer, set_learning_rate
 from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.randomness import random_state, seed_everything, set_random_state
+from multistep_bench.training.recordings import Recordings, plain_recordings, restored_recordings
 from multistep_bench.training.rescale import rescale_gradients
 from multistep_bench.training.schedules import learning_rate
 from multistep_bench.training.untrained import knows_too_much
+
+if TYPE_CHECKING:
+    from multistep_bench.diagnostics.recorder import Recorder
 
 Build = Callable[[], nn.Module]
 
@@ -34,6 +38,8 @@ class Trainer(ABC):
     build: makes an untrained model; called once a cell, right after the process's random states are seeded with the
     cell's "init" stream. From then on they are the "noise" stream (dropout, drop-path) of the first cell. Callers that
     care about their own states use `own_randomness` around it all.
+    recorder: set after that, it takes figures of each cell's model at evaluations; `recordings` are those so far, each
+    with the samples that the cell had seen. Curves do not depend on it.
     """
 
     engine: str  # goes into the record
@@ -50,6 +56,8 @@ class Trainer(ABC):
         self.items = [draw_evaluation(spec, cell, task, device) for cell in cells]
         self.auxiliary = [draw_auxiliary(spec, cell, task, device) for cell in cells]
         self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
+        self.recorder: Recorder | None = None
+        self.recordings: dict[Cell, Recordings] = {cell: [] for cell in cells}
         models = []
         for cell in cells:
             seed_everything(cell.seed(id, "init"))
@@ -80,6 +88,10 @@ class Trainer(ABC):
         """Each cell's correct answers among its items, or those of a auxiliary set, and the mean cross-entropy."""
 
     @abstractmethod
+    def model_of(self, place: int) -> nn.Module:
+        """The model of the cell at that place in `cells` as it is now, for reading only."""
+
+    @abstractmethod
     def learned_state(self) -> dict[str, Any]:
         """Parameters, buffers and the optimiser's state, as tensors and plain data."""
 
@@ -106,6 +118,9 @@ class Trainer(ABC):
             results = self._metrics(None)
             further = {name: self._metrics(name) for name in self.auxiliary[0]}
             seconds = round(time.perf_counter() - begin, 3)
+            if self.recorder is not None and self.recorder.options.due(index, protocol.evaluations):
+                for cell in going:
+                    self.recordings[cell].append((samples, self.recorder.record(self.model_of(self.cells.index(cell)))))
             for place, cell in enumerate(self.cells):
                 if cell not in going:
                     continue
@@ -154,6 +169,7 @@ class Trainer(ABC):
             "data": [rng.get_state() for rng in self.rngs],
             "noise": random_state(self.device),
             "evaluations": [[each.model_dump() for each in self.evaluations[cell]] for cell in self.cells],
+            "recordings": [plain_recordings(self.recordings[cell]) for cell in self.cells],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -164,6 +180,8 @@ class Trainer(ABC):
         set_random_state(state["noise"], self.device)
         for cell, saved in zip(self.cells, state["evaluations"], strict=True):
             self.evaluations[cell] = [Evaluation.model_validate(each) for each in saved]
+        for cell, saved in zip(self.cells, state.get("recordings", [[]] * len(self.cells)), strict=True):
+            self.recordings[cell] = restored_recordings(saved)
 
     def mixed_precision(self) -> torch.autocast:
         """The context of every forward pass."""
@@ -220,6 +238,9 @@ class SingleTrainer(Trainer):
     def _logits(self, batch: Batch) -> torch.Tensor:
         with self.mixed_precision():
             return at_least_float32(logits(self.model, batch))
+
+    def model_of(self, place: int) -> nn.Module:
+        return self.model
 
     def learned_state(self) -> dict[str, Any]:
         buffers = {name: buffer for name, buffer in self.model.named_buffers() if buffer is not None}

@@ -1,0 +1,81 @@
+"""Sees what passes through a module during one forward pass: the calls of attention rules and of blocks."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from multistep_bench.diagnostics.layers import find_blocks, find_rules
+
+
+@dataclass(frozen=True)
+class RuleCall:
+    """q [B, heads, queries, d], k and v [B, heads, keys, d] and the mask that a rule was called with."""
+
+    rule: nn.Module
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """The tokens [B, N, width] that enter a block and leave it."""
+
+    entering: torch.Tensor
+    leaving: torch.Tensor
+
+
+@dataclass
+class Captured:
+    """Calls in their order, each with the path of its module, or of the layer that the rule stands in."""
+
+    rules: list[tuple[str, RuleCall]] = field(default_factory=list)
+    blocks: list[tuple[str, BlockCall]] = field(default_factory=list)
+
+
+@contextmanager
+def captured(model: nn.Module) -> Iterator[Captured]:
+    """Fills what it yields while the model runs; afterwards the model has no hook more than before."""
+    found = Captured()
+    with ExitStack() as hooks:
+        for path, rule in find_rules(model).items():
+            hook = rule.register_forward_pre_hook(_rule_hook(found, path.rpartition(".")[0] or path), with_kwargs=True)
+            hooks.callback(hook.remove)
+        for path, block in find_blocks(model).items():
+            hooks.callback(block.register_forward_hook(_block_hook(found, path), with_kwargs=True).remove)
+        yield found
+
+
+def labels(names: list[str]) -> list[str]:
+    """Names of calls: the path of a module, numbered where it is called more than once."""
+    counts, seen, told = Counter(names), Counter(), []
+    for name in names:
+        told.append(f"{name}[{seen[name]}]" if counts[name] > 1 else name)
+        seen[name] += 1
+    return told
+
+
+def _rule_hook(found: Captured, name: str) -> Any:
+    def hook(rule: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        given = dict(zip(("q", "k", "v", "mask"), args, strict=False)) | dict(kwargs)
+        q, k, v = (given[part].detach() for part in "qkv")
+        found.rules.append((name, RuleCall(rule, q, k, v, given.get("mask"))))
+
+    return hook
+
+
+def _block_hook(found: Captured, name: str) -> Any:
+    def hook(block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        entering = args[0] if args else next(iter(kwargs.values()), None)
+        leaving = output[0] if isinstance(output, tuple) else output
+        pair = (entering, leaving)
+        if isinstance(entering, torch.Tensor) and all(getattr(each, "ndim", 0) == 3 for each in pair):
+            found.blocks.append((name, BlockCall(entering, leaving)))
+
+    return hook

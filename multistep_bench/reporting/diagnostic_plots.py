@@ -1,0 +1,194 @@
+"""What diagnostics recorded, over training: ratios of gradients, and where the reading token attends."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from multistep_bench.printable import ONE_LINE, printable
+from multistep_bench.reporting import figures
+from multistep_bench.reporting.curve_plots import JUMPED, STAR
+from multistep_bench.reporting.figures import COLUMN, INK, MUTED, PAGE, PANEL_HEIGHT, SERIES, Look, count_ticks
+from multistep_bench.reporting.labels import rate_label, run_labels, task_label
+from multistep_bench.runs.diagnostics import SAMPLES, Arrays, has_diagnostics, load_diagnostics
+from multistep_bench.runs.record import Record
+from multistep_bench.runs.store import Run
+from multistep_bench.scoring.cell_set import CellScore
+from multistep_bench.scoring.eureka import ROUNDING, SHORTCUT_REACHED, curve_values
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import Score
+
+RATIOS = {"W_K / W_V": 1, "W_Q / W_V": 0}  # name → place of the numerator in the figures' last axis
+VALUES = 2
+RATIO_LOOKS: dict[str, Look] = {name: {"color": SERIES[index + 1]} for index, name in enumerate(RATIOS)}
+ENTROPY = "entropy / ln n"
+ENTROPY_LOOK: Look = {"color": INK, "linestyle": "-."}
+PLATEAU: Look = {"color": MUTED, "alpha": 0.12, "linewidth": 0, "zorder": 0}
+LINE: Look = {"linewidth": 0.9, "alpha": 0.85}
+
+Panels = Iterator[tuple[str, Callable[[Axes], None]]]
+Row = tuple[str, list[tuple[str, Callable[[Axes], None]]]]
+
+
+def gradient_ratios(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Name → [E]: L2 norm of the gradient of W_K, and of W_Q, over that of W_V, geometric mean over layers."""
+    norms = arrays["gradients.l2"]  # E, layers, 3
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {name: np.exp(np.log(norms[..., place] / norms[..., VALUES]).mean(1)) for name, place in RATIOS.items()}
+
+
+def gradient_panels(run: Run, scored: RunScore) -> Panels:
+    """A panel for each learning rate with cells whose gradients were recorded: its name, and what fills axes."""
+    for index, rate in enumerate(scored.spec.protocol.learning_rates):
+        cells = _cells(run, scored, index, "gradients.l2")
+        if cells:
+            yield f"learning rate {rate_label(rate)}", partial(_draw_gradients, run=run, cells=cells)
+
+
+def attention_panels(run: Run, scored: RunScore) -> Panels:
+    """A panel for each learning rate and layer: shares of the regions from the reading token, mean over heads."""
+    for index, rate in enumerate(scored.spec.protocol.learning_rates):
+        cells = _cells(run, scored, index, "attention.share_reading")
+        for layer, name in enumerate(cells[0][1]["attention.layers"].tolist() if cells else ()):
+            title = f"learning rate {rate_label(rate)}, {printable(name, ONE_LINE)}"
+            yield title, partial(_draw_attention, run=run, cells=cells, layer=layer)
+
+
+def gradient_legend(run: Run, scored: RunScore) -> dict[str, Line2D]:
+    """The marks of `gradient_panels`."""
+    return {name: Line2D([], [], **look) for name, look in RATIO_LOOKS.items()} | _marks()
+
+
+def attention_legend(run: Run, scored: RunScore) -> dict[str, Line2D]:
+    """The marks of `attention_panels`; the regions are those of the first cell that has any."""
+    arrays = next((each for each in load_diagnostics(run).values() if "regions" in each), {})
+    names = [printable(name, ONE_LINE) for name in arrays["regions"].tolist()] if arrays else []
+    regions = {name: Line2D([], [], **figures.series_style(index)) for index, name in enumerate(names)}
+    return regions | {ENTROPY: Line2D([], [], **ENTROPY_LOOK)} | _marks()
+
+
+def _marks() -> dict[str, Line2D]:
+    plateau: Look = {"color": MUTED, "alpha": 0.3, "linewidth": 5}
+    star: Look = {**JUMPED, "linestyle": "none", **STAR}
+    return {"Eureka-moment": Line2D([], [], **star), "on the shortcut": Line2D([], [], **plateau)}
+
+
+def plot_gradients(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
+    """W_K / W_V and W_Q / W_V over training, a row a run (compare Hoffmann et al. 2024, figure 4); returns the path."""
+    return _plot(runs, score, path, gradient_panels, gradient_legend)
+
+
+def plot_attention(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
+    """Where the reading token attends over training, a row a run and a panel a layer; returns the path."""
+    return _plot(runs, score, path, attention_panels, attention_legend)
+
+
+def _plot(
+    runs: Sequence[Run],
+    score: Score,
+    path: str | Path,
+    panels: Callable[[Run, RunScore], Panels],
+    legend: Callable[[Run, RunScore], Mapping[str, Line2D]],
+) -> Path:
+    tasks = {task_label(scored.spec) for scored in score.runs}
+    rows: list[Row] = []
+    entries: dict[str, Line2D] = {}
+    for run, scored, label in zip(runs, score.runs, run_labels(score.runs), strict=True):
+        drawn = list(panels(run, scored))
+        if drawn:
+            rows.append((label if len(tasks) == 1 else f"{label}\n{task_label(run.spec)}", drawn))
+            entries |= legend(run, scored)
+    columns = min(3, max(len(drawn) for _, drawn in rows))
+    lines = [
+        (label if not first else "", drawn[first : first + columns])
+        for label, drawn in rows
+        for first in range(0, len(drawn), columns)
+    ]
+    with figures.style():
+        figure = figures.new_figure(COLUMN if columns == 1 else PAGE, PANEL_HEIGHT * len(lines) + 0.5)
+        _fill(figure, lines, columns)
+        if len(tasks) == 1:
+            figure.suptitle(*tasks, fontsize=8)
+        figures.figure_legend(figure, entries)
+        return figures.save(figure, path)
+
+
+def _fill(figure: Figure, lines: Sequence[Row], columns: int) -> None:
+    grid = figure.subplots(len(lines), columns, squeeze=False)
+    for row, (label, drawn) in zip(grid, lines, strict=True):
+        for axes in row[len(drawn) :]:
+            axes.axis("off")
+        for axes, (title, draw) in zip(row, drawn, strict=False):
+            draw(axes)
+            axes.set_title(title.replace("learning rate", "rate"), loc="left")
+        row[0].set_ylabel("\n".join(filter(None, (label, row[0].get_ylabel()))))
+    for axes in grid[-1]:
+        axes.set_xlabel("training samples")
+
+
+def _cells(run: Run, scored: RunScore, rate_index: int, figure: str) -> list[tuple[CellScore, Arrays]]:
+    """The cells of a learning rate that hold a figure, each with its arrays."""
+    if not has_diagnostics(run):
+        return []
+    found = load_diagnostics(run)
+    cells = scored.cells_by_rate[rate_index]
+    return [(cell, found[cell.cell]) for cell in cells if figure in found.get(cell.cell, {})]
+
+
+def _draw_gradients(axes: Axes, run: Run, cells: Sequence[tuple[CellScore, Arrays]]) -> None:
+    for cell, arrays in cells:
+        for name, ratio in gradient_ratios(arrays).items():
+            axes.plot(arrays[SAMPLES], ratio, gid=cell.cell.name, **RATIO_LOOKS[name], **LINE)
+        _mark(axes, run, cell, arrays[SAMPLES], gradient_ratios(arrays)["W_K / W_V"])
+    axes.axhline(1, color=MUTED, linewidth=0.6, zorder=1)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("ratio of gradients")
+    _frame(axes, run)
+
+
+def _draw_attention(axes: Axes, run: Run, cells: Sequence[tuple[CellScore, Arrays]], layer: int) -> None:
+    for cell, arrays in cells:
+        shares = np.nanmean(arrays["attention.share_reading"][:, layer], axis=1)  # E, regions
+        for index, share in enumerate(shares.T):
+            axes.plot(arrays[SAMPLES], share, gid=cell.cell.name, **figures.series_style(index), **LINE)
+        entropy = np.nanmean(arrays["attention.relative_entropy"][:, layer], axis=1)
+        axes.plot(arrays[SAMPLES], entropy, gid=cell.cell.name, **ENTROPY_LOOK, **LINE)
+        _mark(axes, run, cell, arrays[SAMPLES], entropy)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("share of attention")
+    _frame(axes, run)
+
+
+def _frame(axes: Axes, run: Run) -> None:
+    axes.set_xlim(0, run.spec.protocol.budget)
+    count_ticks(axes)
+
+
+def _mark(axes: Axes, run: Run, cell: CellScore, samples: np.ndarray, line: np.ndarray) -> None:
+    """A star on a cell's line at its Eureka-moment, and its time on the shortcut shaded."""
+    event = cell.curve.eureka
+    if event is not None and np.isfinite(height := np.interp(event, samples, line)):
+        axes.plot(event, height, zorder=3, color=JUMPED["color"], **STAR)
+    record = next(record for record in run.records if record.cell == cell.cell)
+    if (begin := shortcut_reached(run, record)) is not None:
+        end = run.spec.protocol.interval * (len(record) - 1) if event is None else event
+        if end > begin:
+            axes.axvspan(begin, end, **PLATEAU)
+
+
+def shortcut_reached(run: Run, record: Record) -> int | None:
+    """Samples at a cell's first evaluation that is 90 % of the way from chance to the shortcut, or None."""
+    levels = run.spec.task.levels
+    if levels.shortcut is None:
+        return None
+    values = curve_values(record.curve, levels.measure)
+    way = (values - levels.chance) / (levels.shortcut - levels.chance)
+    there = np.flatnonzero(way >= SHORTCUT_REACHED - ROUNDING)
+    return int(there[0]) * run.spec.protocol.interval if len(there) else None
