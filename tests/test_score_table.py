@@ -107,3 +107,11 @@ def test_wrong_formats_are_refused(
     code, out, error = in_process(capsys, "score", str(folder), *arguments)
     assert (code, out) == (2, "")
     assert message in error
+
+
+def test_reports_and_plots_search_folders_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, picture = folder / "report.html", folder / "survival.svg"
+    assert in_process(capsys, "report", str(folder), "-o", str(page))[0] == 0
+    assert "4 runs scored by multistep-bench" in page.read_text()
+    assert in_process(capsys, "plot", str(folder), "--kind", "survival", "-o", str(picture))[0] == 0
+    assert "other-v1 quick" in picture.read_text()

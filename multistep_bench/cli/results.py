@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, RunFolders, RunPlaces, app, print_scores
+from multistep_bench.cli.app import JsonOption, RunPlaces, app, print_scores
 from multistep_bench.errors import BenchError, NotFound
 from multistep_bench.printable import LINES
 from multistep_bench.reporting.terminal import Terminal, print_json, say
@@ -61,21 +61,22 @@ def compare(run_a: Path, run_b: Path, as_json: JsonOption = False) -> None:
 
 @app.command()
 def report(
-    runs: RunFolders,
+    runs: RunPlaces,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Write one self-contained page about runs: scores, curves, survival, every cell, how to reproduce them."""
     from multistep_bench.reporting.report import write_report
+    from multistep_bench.runs.search import find_runs
     from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.score import score
 
-    read = [read_run(folder) for folder in runs]
+    read = [read_run(path) for path in find_runs(runs)]
     say(str(write_report(read, score(read), out)))
 
 
 @app.command()
 def plot(
-    runs: RunFolders,
+    runs: RunPlaces,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf.")] = Path("curves.png"),
     kind: Annotated[
         str,
@@ -90,8 +91,9 @@ def plot(
 ) -> None:
     """Draw one figure of runs, as wide as a paper's column or page."""
     from multistep_bench.reporting.plots import write_plot
+    from multistep_bench.runs.search import find_runs
     from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.score import score
 
-    read = [read_run(folder) for folder in runs]
+    read = [read_run(path) for path in find_runs(runs)]
     say(str(write_plot(kind, read, score(read), out, by=by, reference=reference)))
