@@ -14,19 +14,8 @@ from multistep_bench.reporting.terminal import prepare_streams, release_stdout, 
 
 # isort: off
 # Each registers its commands, which the help lists in this order.
-from multistep_bench.cli import (
-    train,
-    watch,
-    results,
-    runs,
-    probe,
-    pack,
-    leaderboard,
-    baselines,
-    catalogue,
-    measure,
-    play,
-)  # noqa: F401
+from multistep_bench.cli import train, watch, results, runs, probe, pack, leaderboard  # noqa: F401
+from multistep_bench.cli import baselines, catalogue, measure, play  # noqa: F401
 
 # isort: on
 

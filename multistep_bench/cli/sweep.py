@@ -34,7 +34,7 @@ def sweeps_from(
         sweeps = read_sweeps(file)
         return tuple(each.model_copy(update={"changes": each.changes | changes}) for each in sweeps)
     if not models:
-        raise BenchError("--model is missing: a model's name or card, timm/NAME, or package.module:build")
+        raise BenchError("Missing option '--model'. (mstep-bench run --help)")
     if suite is not None:
         if tasks or protocol:
             raise BenchError(f"--suite {suite} names tasks and protocol, so leave out --task and --protocol")

@@ -45,7 +45,7 @@ def _run_group(plot: Plot, run: Run, scored: RunScore, label: str) -> dict[str, 
     titles = {cell.cell.name: _cell_title(cell, shown) for cell in scored.cells}
     name = f"{shown.capitalize()} curves of {label}, {task}"
     panels = [_chart(f"{name}, {panel.name}", panel.draw, RUN_SIZE, titles) for panel in plot.of_run(run, scored)]
-    lines = plot.legend(run, scored).items()
+    lines = plot.legend(run, scored).items() if panels else ()
     legend = _legend((entry, line.get_color(), line.get_linestyle()) for entry, line in lines)
     return {"label": label, "task": task, "levels": _levels(run.spec), "legend": legend, "panels": panels}
 
