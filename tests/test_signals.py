@@ -22,7 +22,7 @@ pytestmark = [
 ]
 SIGNALS = ["TERM", "HUP", "KILL", "INT"]
 MARK = "MULTISTEP_BENCH_TEST_RUN"
-MOMENTS = int(os.environ.get("MULTISTEP_BENCH_SIGNAL_MOMENTS", "3"))  # 20 before a release: about a quarter of an hour
+MOMENTS = int(os.environ.get("MULTISTEP_BENCH_SIGNAL_MOMENTS", "2"))  # 20 before a release: about a quarter of an hour
 ENDED_WITHIN = 20  # seconds, until every process of a killed run is gone
 
 

@@ -60,7 +60,7 @@ def _lines(rows: Sequence[Row]) -> dict[Line, dict[str, Row]]:
 
 def _entry(row: Row) -> str:
     accuracy = f"{100 * row.accuracy.estimate:.0f} [{100 * row.accuracy.low:.0f}–{100 * row.accuracy.high:.0f}]"
-    return accuracy if row.bits is None else f"{accuracy} {row.bits:.2f}\N{NO-BREAK SPACE}b"
+    return accuracy if row.bits is None else f"{accuracy} {row.bits:.2f}b"
 
 
 def probes_csv(rows: Sequence[Row]) -> str:
