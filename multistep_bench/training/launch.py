@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -228,7 +228,8 @@ class _Training:
     def _ended(self) -> None:
         self._left -= 1
         if not self._left:
-            self.finish()
+            with suppress(OSError):  # a full disk stops no other run; packing is tried again when all have ended
+                self.finish()
 
     def finish(self) -> Run:
         """The run as it stands, packed if it is whole; the folder is given up."""
