@@ -164,7 +164,7 @@ def test_frames_have_numbers_where_there_are_numbers(scored: Score, plain: Path)
     assert list(frame.columns) == list(score_rows(scored)[0])
     assert frame["p"].tolist() == [row["p"] for row in score_rows(scored)]
     assert str(frame["median"].dtype) == "float64"  # of nothing but None
-    assert pandas.isna(frame["p_tuned"][1])
+    assert list(pandas.isna(frame["p_tuned"]))[1]
     assert frame["model"].tolist() == [row["model"] for row in score_rows(scored)]
     assert len(scored.to_frame(by="cell")) == 7
     curves = mb.load_run(plain).curves()
