@@ -159,12 +159,12 @@ def test_curves_have_a_row_an_evaluation(tmp_path: Path) -> None:
 
 
 def test_frames_have_numbers_where_there_are_numbers(scored: Score, plain: Path) -> None:
-    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pandas")
     frame = scored.to_frame()
     assert list(frame.columns) == list(score_rows(scored)[0])
     assert frame["p"].tolist() == [row["p"] for row in score_rows(scored)]
     assert str(frame["median"].dtype) == "float64"  # of nothing but None
-    assert list(pandas.isna(frame["p_tuned"]))[1]
+    assert frame["p_tuned"].isna().tolist()[1]
     assert frame["model"].tolist() == [row["model"] for row in score_rows(scored)]
     assert len(scored.to_frame(by="cell")) == 7
     curves = mb.load_run(plain).curves()
