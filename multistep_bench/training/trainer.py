@@ -45,6 +45,8 @@ class Trainer(ABC):
 
     engine: str  # goes into the record
 
+    recorder: "Recorder | None" = None
+
     def __init__(
         self, spec: RunSpec, cells: list[Cell], task: TaskGenerator, build: Build, device: torch.device
     ) -> None:
@@ -57,7 +59,6 @@ class Trainer(ABC):
         self.items = [draw_evaluation(spec, cell, task, device) for cell in cells]
         self.auxiliary = [draw_auxiliary(spec, cell, task, device) for cell in cells]
         self.evaluations: dict[Cell, list[Evaluation]] = {cell: [] for cell in cells}
-        self.recorder: Recorder | None = None
         self.recordings: dict[Cell, Recordings] = {cell: [] for cell in cells}
         models = []
         for cell in cells:
