@@ -1,13 +1,13 @@
 """Finds the attention layers of any module: its rules, the projections W_Q, W_K, W_V and the blocks around them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from multistep_bench import registry
 from multistep_bench.errors import ModelError
-from multistep_bench.training.multipliers import PARTS, thirds
+from multistep_bench.training.multipliers import PARTS, plain_name, thirds
 
 ATTRIBUTE = "diagnostic_projections"
 APART = (("q", "k", "v"), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("to_q", "to_k", "to_v"))
@@ -74,6 +74,20 @@ def _named(
             raise ModelError(f"{place} names '{given[part]}' as {part}, no parameter below it; correct the path")
     q, k, v = ((f"{begin}{given[part]}", slice(None)) for part in PARTS)
     return q, k, v
+
+
+def linear_layers(model: nn.Module, projections: Sequence[Projections]) -> dict[str, nn.Linear]:
+    """Parameter's name → the linear layer that applies it as its weight, of those projections that have one.
+
+    Others, as `in_proj_weight` of torch's `MultiheadAttention`, are applied by no module of their own.
+    """
+    found = {}
+    for name in dict.fromkeys(name for layer in projections for name, _ in layer.parts):
+        path, _, attribute = plain_name(name).rpartition(".")
+        layer = model.get_submodule(path)
+        if attribute == "weight" and isinstance(layer, nn.Linear):
+            found[name] = layer
+    return found
 
 
 def find_blocks(model: nn.Module) -> dict[str, nn.Module]:
