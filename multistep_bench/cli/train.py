@@ -52,7 +52,7 @@ def run(
     budget: Annotated[int | None, typer.Option(help="Training samples per cell instead of the protocol's.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 for mixed precision.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="task.KEY=VALUE, model.KEY=VALUE or protocol.KEY=VALUE.")
+        list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
