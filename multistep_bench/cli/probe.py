@@ -34,7 +34,7 @@ def probe(
     data_root: RootOption = None,
     trusted: TrustOption = None,
 ) -> None:
-    """Say what a linear probe reads in each layer, before and after the Eureka-moment."""
+    """Say what a linear probe reads in each layer, before and after the Eureka-moment; keep it for `report`."""
     if form not in ("table", "json", "csv"):
         raise BenchError(f"--format {form} is none of table, json, csv")
     if form == "json":
@@ -43,6 +43,7 @@ def probe(
     from multistep_bench.diagnostics.readout import Question, probe_run
     from multistep_bench.reporting.figures import plot_format
     from multistep_bench.reporting.probe_table import plot_probes, print_probes, probes_csv
+    from multistep_bench.runs.inside import save_probes
     from multistep_bench.runs.store import read_run
 
     if out is not None:
@@ -56,7 +57,9 @@ def probe(
         items=items,
         bits=bits,
     )
-    rows = probe_run(read_run(run), question, lr, data_root)
+    read = read_run(run)
+    rows = probe_run(read, question, lr, data_root)
+    save_probes(read.path, [row.to_dict() for row in rows])
     if form == "json":
         print_json([row.to_dict() for row in rows])
     elif form == "csv":
@@ -87,12 +90,16 @@ def attention(
     data_root: RootOption = None,
     trusted: TrustOption = None,
 ) -> None:
-    """Draw where each head looks, before and after the Eureka-moment side by side."""
-    from multistep_bench.diagnostics.maps import maps_of_run
+    """Draw where each head looks, before and after the Eureka-moment side by side; keep it for `report`."""
+    from multistep_bench.diagnostics.maps import kept_maps, maps_of_run
     from multistep_bench.reporting.attention_plots import plot_attention
     from multistep_bench.reporting.figures import plot_format
+    from multistep_bench.runs.inside import save_maps
     from multistep_bench.runs.store import read_run
 
     plot_format(out)
-    maps, batch, task = maps_of_run(read_run(run), names(at), samples, lr, seed, data_root)
-    say(str(plot_attention(maps, batch, task, out, layers=layer, heads=head)))
+    read = read_run(run)
+    maps, batch, task, title = maps_of_run(read, names(at), samples, lr, seed, data_root)
+    path = plot_attention(maps, batch, task, out, layers=layer, heads=head)
+    save_maps(read.path, kept_maps(maps, batch, task, title))
+    say(str(path))
