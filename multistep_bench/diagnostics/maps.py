@@ -80,10 +80,7 @@ def kept_maps(maps: Mapping[str, Sequence[torch.Tensor]], batch: Batch, task: Ta
         title,
         tuple(maps),
         tuple(heads),
-        {
-            at: torch.cat([_read(each, reading) for each in found], 1).float().cpu().numpy()
-            for at, found in maps.items()
-        },
+        {at: each.float().cpu().numpy() for at, each in rows.items()},
         np.array([token_names(batch, i, task, tokens) for i in samples], dtype=np.str_),
         np.array(images, dtype=np.uint8),
     )

@@ -21,7 +21,7 @@ from multistep_bench.runs.store import Run
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 
-SHOWN_SAMPLES = 2  # of those that `attention` kept
+FIRST = 0  # the sample that is drawn
 EDGE = 2  # pixels between the pictures of heads
 PROBE_HEIGHT, MAP_HEIGHT = 2.1, 2.0  # inches of a panel
 
@@ -56,18 +56,16 @@ def probe_marks(run: Run, scored: RunScore) -> dict[str, Line2D]:
 
 
 def map_panels(run: Run, scored: RunScore) -> Panels:
-    """A panel for each of the first samples and each moment: where the token that is read attends, by layer and head.
+    """A panel a moment: where the token that is read attends in the first sample, by layer and head.
 
     Of images heat lies over the picture, a row a layer; of tokens a row is a head and a column a token.
     """
     maps = load_maps(run.path)
     if maps is None:
         return
-    for sample in range(min(SHOWN_SAMPLES, len(maps.tokens))):
-        for moment in maps.moments:
-            draw = _draw_images if len(maps.images) else _draw_tokens
-            name = f"{printable(moment, ONE_LINE)}, sample {sample + 1}"
-            yield name, partial(draw, maps=maps, weights=maps.weights[moment][sample], sample=sample)
+    draw = _draw_images if len(maps.images) else _draw_tokens
+    for moment in maps.moments:
+        yield printable(moment, ONE_LINE), partial(draw, maps=maps, weights=maps.weights[moment][FIRST])
 
 
 def no_marks(run: Run, scored: RunScore) -> dict[str, Line2D]:
@@ -85,10 +83,10 @@ def plot_maps_of(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     return plot_panels(runs, score, path, map_panels, no_marks, height=MAP_HEIGHT)
 
 
-def _draw_images(axes: Axes, maps: KeptMaps, weights: np.ndarray, sample: int) -> None:
+def _draw_images(axes: Axes, maps: KeptMaps, weights: np.ndarray) -> None:
     """weights: [heads of all layers, keys]."""
     layers = _layers(maps)
-    image = maps.images[sample].astype(np.float64) / 255
+    image = maps.images[FIRST].astype(np.float64) / 255
     height, width = image.shape[:2]
     across = max(layers.values())
     whole = np.ones((len(layers) * (height + EDGE) - EDGE, across * (width + EDGE) - EDGE, 3))
@@ -116,10 +114,10 @@ def _heated(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (1 - OPACITY) * image + OPACITY * heat[rows][:, columns]
 
 
-def _draw_tokens(axes: Axes, maps: KeptMaps, weights: np.ndarray, sample: int) -> None:
+def _draw_tokens(axes: Axes, maps: KeptMaps, weights: np.ndarray) -> None:
     """weights: [heads of all layers, keys]."""
     axes.imshow(weights, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    names = [printable(str(name), ONE_LINE) for name in maps.tokens[sample]]
+    names = [printable(str(name), ONE_LINE) for name in maps.tokens[FIRST]]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(maps.heads)), [printable(name, ONE_LINE) for name in maps.heads])
     axes.tick_params(length=0, labelsize=6)

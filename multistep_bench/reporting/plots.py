@@ -122,9 +122,14 @@ def _auxiliary(run: Run, scored: RunScore) -> Iterator[RunPanel]:
 def _named(panels: Callable[[Run, RunScore], Iterator[tuple[str, Callable[[Axes], None]]]]) -> Callable[..., Any]:
     def of_run(run: Run, scored: RunScore) -> Iterator[RunPanel]:
         for name, draw in panels(run, scored):
-            yield RunPanel(name, draw)
+            yield RunPanel(name, partial(_titled, name=name, draw=draw))
 
     return of_run
+
+
+def _titled(axes: Axes, name: str, draw: Callable[[Axes], None]) -> None:
+    draw(axes)
+    axes.set_title(name, loc="left")
 
 
 def _by_task(kind: str, title: str, text: str, panels: Sequence[TaskPanel]) -> Plot:
@@ -192,7 +197,7 @@ PLOTS = (
         kind="probes",
         title="Linear probes",
         text="Accuracy of a linear probe on held-out items by layer and representation, before and after the"
-        " Eureka-moment, with 95 % intervals over seeds, as `mstep-bench probe` left it in the run's folder.",
+        " Eureka-moment, with 95 % intervals over seeds, as mstep-bench probe left it in the run's folder.",
         write=plot_probes_of,
         needs="tables of probes",
         remedy="run `mstep-bench probe` on one that was trained with --keep-checkpoints",
@@ -202,9 +207,9 @@ PLOTS = (
     Plot(
         kind="attention",
         title="Attention maps",
-        text="Where the token that logits are read from attends on held-out samples, a layer and head at a time, as"
-        " `mstep-bench attention` left it in the run's folder. Heat is as bright as the largest weight on a patch;"
-        " black is weight 1.",
+        text="Where the token that logits are read from attends in one held-out sample, by layer and head, as"
+        " mstep-bench attention left it in the run's folder. Heat is as bright as the largest weight on a patch; black"
+        " is weight 1.",
         write=plot_maps_of,
         needs="maps of attention",
         remedy="run `mstep-bench attention` on one that was trained with --keep-checkpoints",
