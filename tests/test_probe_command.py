@@ -11,11 +11,12 @@ from commands import in_process
 from PIL import Image
 from records import make_run
 
-from multistep_bench.diagnostics.readout import Question, Row, cells_of, probe_items, probe_run
+from multistep_bench.diagnostics.readout import Question, cells_of, probe_items, probe_run
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.generators.task import make_task
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import Run, read_run
+from multistep_bench.scoring.probe_rows import Row
 from multistep_bench.training.launch import run as train
 
 TASK = "two_step_digits-v1"

@@ -11,9 +11,10 @@ from multistep_bench.printable import LINES
 from multistep_bench.reporting.terminal import Terminal, print_json, release_stdout, reserve_stdout, say
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run with --keep-checkpoints.")]
-Moments = Annotated[str, typer.Option("--at", help="before, after, final or training samples, by commas.")]
+Moments = Annotated[str, typer.Option("--at", help="before, after, plateau, final or training samples, by commas.")]
 Rate = Annotated[
-    float | None, typer.Option("--lr", help="A learning rate of the run [default: that with the most Eureka-moments]")
+    str | None,
+    typer.Option("--lr", help="A learning rate of the run, or all [default: that with the most Eureka-moments]"),
 ]
 
 
@@ -58,7 +59,7 @@ def probe(
         bits=bits,
     )
     read = read_run(run)
-    rows = probe_run(read, question, lr, data_root)
+    rows = probe_run(read, question, rate_of(lr), data_root)
     save_probes(read.path, [row.to_dict() for row in rows])
     if form == "json":
         print_json([row.to_dict() for row in rows])
@@ -68,6 +69,14 @@ def probe(
         print_probes(Terminal(), rows)
     if out is not None:
         say(str(plot_probes(rows, out)), error=form != "table")
+
+
+def rate_of(text: str | None) -> float | str | None:
+    """What `--lr` asks for."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def names(text: str) -> list[str]:
@@ -99,7 +108,7 @@ def attention(
 
     plot_format(out)
     read = read_run(run)
-    maps, batch, task, title = maps_of_run(read, names(at), samples, lr, seed, data_root)
+    maps, batch, task, title = maps_of_run(read, names(at), samples, rate_of(lr), seed, data_root)
     path = plot_attention(maps, batch, task, out, layers=layer, heads=head)
     save_maps(read.path, kept_maps(maps, batch, task, title))
     say(str(path))

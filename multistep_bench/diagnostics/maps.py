@@ -114,7 +114,7 @@ def maps_of_run(
     run: Run,
     at: Sequence[str],
     samples: int,
-    rate: float | None = None,
+    rate: float | str | None = None,
     seed: int | None = None,
     data_root: str | Path | None = None,
 ) -> tuple[dict[str, list[torch.Tensor]], Batch, TaskGenerator, str]:

@@ -13,11 +13,10 @@ from multistep_bench.diagnostics.places import patches_per_tile, reading_tokens
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.reporting import figures
+from multistep_bench.reporting.inside_plots import HEAT, OPACITY
 from multistep_bench.reporting.preview import pixels
 
 IMAGE_PANEL, TOKEN_PANEL = 0.8, 1.5  # inches
-HEAT = "inferno"
-OPACITY = 0.65
 GAP = 0.35  # of a panel, between moments
 
 Maps = Mapping[str, Sequence[torch.Tensor]]  # moment → a layer's weights, [B, heads, queries, keys]

@@ -18,13 +18,12 @@ from multistep_bench.reporting.labels import rate_label, run_labels, task_label
 from multistep_bench.runs.diagnostics import SAMPLES, Arrays, has_diagnostics, load_diagnostics
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
+from multistep_bench.scoring.inside import PROJECTIONS, gradient_ratios
 from multistep_bench.scoring.phases import shortcut_reached
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 
-RATIOS = {"W_K / W_V": 1, "W_Q / W_V": 0}  # name → place of the numerator in the figures' last axis
-VALUES = 2
-RATIO_LOOKS: dict[str, Look] = {name: {"color": SERIES[index + 1]} for index, name in enumerate(RATIOS)}
+RATIO_LOOKS: dict[str, Look] = {name: {"color": SERIES[index + 1]} for index, name in enumerate(PROJECTIONS)}
 ENTROPY = "entropy / ln n"
 ENTROPY_LOOK: Look = {"color": INK, "linestyle": "-."}
 PLATEAU: Look = {"color": MUTED, "alpha": 0.12, "linewidth": 0, "zorder": 0}
@@ -33,13 +32,6 @@ LINE: Look = {"linewidth": 0.9, "alpha": 0.85}
 
 Panels = Iterator[tuple[str, Callable[[Axes], None]]]
 Row = tuple[str, list[tuple[str, Callable[[Axes], None]]]]
-
-
-def gradient_ratios(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Name → [E]: L2 norm of the gradient of W_K, and of W_Q, over that of W_V, geometric mean over layers."""
-    norms = arrays["gradients.l2"]  # E, layers, 3
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: np.exp(np.log(norms[..., place] / norms[..., VALUES]).mean(1)) for name, place in RATIOS.items()}
 
 
 def gradient_panels(run: Run, scored: RunScore) -> Panels:

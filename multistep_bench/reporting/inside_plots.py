@@ -8,37 +8,21 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from pydantic import TypeAdapter, ValidationError
 
-from multistep_bench.diagnostics.readout import Row
-from multistep_bench.errors import RunError
 from multistep_bench.printable import ONE_LINE, printable
-from multistep_bench.reporting.attention_plots import HEAT, OPACITY
 from multistep_bench.reporting.diagnostic_plots import Panels, plot_panels
 from multistep_bench.reporting.probe_table import draw_probes, probe_legend
-from multistep_bench.runs.inside import KeptMaps, load_maps, load_probes
+from multistep_bench.runs.inside import KeptMaps, load_maps
 from multistep_bench.runs.store import Run
+from multistep_bench.scoring.probe_rows import probe_rows
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 
+HEAT = "inferno"
+OPACITY = 0.65
 FIRST = 0  # the sample that is drawn
 EDGE = 2  # pixels between the pictures of heads
 PROBE_HEIGHT, MAP_HEIGHT = 2.1, 2.0  # inches of a panel
-
-
-def probe_rows(run: Run) -> list[Row]:
-    """The table that `probe` left in a run's folder; raises `RunError` where it is none."""
-    content = [dict(row) for row in load_probes(run.path)]
-    try:
-        for row in content:
-            row["accuracy"] = {"estimate": row["accuracy"], "low": row.pop("low"), "high": row.pop("high")}
-        rows = TypeAdapter(list[Row]).validate_python(content)
-    except (KeyError, ValidationError) as error:
-        raise RunError(f"the table of probes in {run.path} is damaged; run `mstep-bench probe` again") from error
-    for row in rows:
-        if not row.cells or not row.items or not 0 <= row.accuracy.estimate <= 1:
-            raise RunError(f"the table of probes in {run.path} holds impossible numbers; run `mstep-bench probe` again")
-    return rows
 
 
 def probe_panels(run: Run, scored: RunScore) -> Panels:

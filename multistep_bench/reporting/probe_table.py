@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep_bench.diagnostics.readout import Row
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting import figures
+from multistep_bench.scoring.probe_rows import Row
 
 BAR_WIDTH = 0.8  # of all bars of a layer together
 PANEL = 1.4  # inches of height
