@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from multistep_bench.cli.app import RootOption, TrustOption, app
+from multistep_bench.cli.app import RootOption, RunPlaces, TrustOption, app
 from multistep_bench.errors import BenchError
 from multistep_bench.printable import LINES
 from multistep_bench.reporting.terminal import Terminal, print_json, release_stdout, reserve_stdout, say
@@ -112,3 +112,35 @@ def attention(
     path = plot_attention(maps, batch, task, out, layers=layer, heads=head)
     save_maps(read.path, kept_maps(maps, batch, task, title))
     say(str(path))
+
+
+@app.command()
+def inside(
+    context: typer.Context,
+    paths: RunPlaces,
+    form: Annotated[str, typer.Option("--format", help="table, markdown or json.")] = "table",
+) -> None:
+    """Sum up diagnostics and probes of runs: at the start, on the plateau and at the Eureka-moment."""
+    if form not in ("table", "markdown", "json"):
+        raise BenchError(f"--format {form} is none of table, markdown, json")
+    if form == "json":
+        reserve_stdout()
+        context.call_on_close(release_stdout)
+    from multistep_bench.reporting.inside_table import inside_tables, markdown, print_tables
+    from multistep_bench.runs.search import find_runs
+    from multistep_bench.runs.store import read_run
+    from multistep_bench.scoring.inside import inside_of
+    from multistep_bench.scoring.score import score
+
+    read = [read_run(path) for path in find_runs(paths)]
+    result = score(read)
+    found = [inside_of(run, scored) for run, scored in zip(read, result.runs, strict=True)]
+    if form == "json":
+        named = zip(read, found, strict=True)
+        print_json([{"run": str(run.path), "model": run.spec.model.name, **each.to_dict()} for run, each in named])
+        return
+    tables = inside_tables(read, result.runs, found)
+    if form == "markdown":
+        say(markdown(tables).rstrip("\n"), keep=LINES)
+    else:
+        print_tables(Terminal(), tables)

@@ -30,10 +30,15 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_markdown(score: Score) -> str:
     """The table to read, in Markdown."""
-    header, *lines = readable(score)
+    return markdown_lines(readable(score))
+
+
+def markdown_lines(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the first of them the headings, as a table in Markdown; all columns but the first stand right."""
+    header, *body = lines
     rule = [" --- ", *[" ---: "] * (len(header) - 1)]
-    body = [[f" {_pipe(cell)} " for cell in line] for line in lines]
-    return "".join(f"|{'|'.join(line)}|\n" for line in ([f" {_pipe(cell)} " for cell in header], rule, *body))
+    cells = [[f" {_pipe(cell)} " for cell in line] for line in (header, *body)]
+    return "".join(f"|{'|'.join(line)}|\n" for line in (cells[0], rule, *cells[1:]))
 
 
 def to_latex(score: Score) -> str:

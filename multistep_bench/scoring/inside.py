@@ -34,7 +34,7 @@ class LayerAttention:
 
 @dataclass(frozen=True)
 class Inside:
-    """Intervals are over cells, of all learning rates; of a single cell they are unbounded.
+    """Intervals are over cells, of all learning rates; that of a single cell is all that is possible.
 
     cells: phase → cells that have it. ratios: geometric means over layers and cells. readable: of `probe`'s cells.
     """
@@ -97,7 +97,7 @@ def _ratios(arrays: Sequence[Arrays], places: Sequence[dict[str, np.ndarray]]) -
     with np.errstate(divide="ignore"):
         for name in PROJECTIONS:
             logs = [np.log(each[name]) for each in ratios]
-            means = _intervals(by_phase(logs, [places[i] for i in known]))
+            means = _intervals(by_phase(logs, [places[i] for i in known]), (-np.inf, np.inf))
             found[name] = {phase: _exp(interval) for phase, interval in means.items()}
     return found
 
@@ -127,8 +127,8 @@ def _heads(values: np.ndarray) -> np.ndarray:
     return np.where(known, values, 0.0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
 
 
-def _intervals(values: Mapping[str, np.ndarray]) -> ByPhase:
-    return {phase: interval for phase, each in values.items() if (interval := over_cells(each)) is not None}
+def _intervals(values: Mapping[str, np.ndarray], bounds: tuple[float, float] = (0.0, 1.0)) -> ByPhase:
+    return {phase: interval for phase, each in values.items() if (interval := over_cells(each, bounds)) is not None}
 
 
 def _exp(interval: Interval) -> Interval:

@@ -77,10 +77,10 @@ def by_phase(values: Sequence[np.ndarray], places: Sequence[dict[str, np.ndarray
     return found
 
 
-def over_cells(values: np.ndarray) -> Interval | None:
+def over_cells(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval | None:
     """Mean and 95 % interval of one number a cell, [cells], NaN left out; None without any.
 
-    The interval of a single cell is unbounded: −∞ to ∞.
+    bounds: of the number; they are the interval of a single cell.
     """
     known = values[np.isfinite(values)]
-    return mean_interval([known], bounds=(-np.inf, np.inf)) if len(known) else None
+    return mean_interval([known], bounds=bounds) if len(known) else None
