@@ -44,12 +44,12 @@ PROBE = {
 
 
 def figures_at(samples: int, factor: float) -> dict[str, np.ndarray]:
-    """Two layers with W_K's gradient `factor` and 4 times `factor` of W_V's; W_Q's is always a fifth of W_V's."""
+    """Two layers with W_K's gradient `factor` and 16 times `factor` of W_V's; W_Q's is always a fifth of W_V's."""
     share = samples / 100_000
     by_region = np.zeros((2, 3, 3))
     by_region[:, 1] = [[3 * factor, 0, 0], [4 * factor, 1, 2]]
     return {
-        "gradients.l2": np.array([[0.8, 4 * factor, 4.0], [0.4, 8 * factor, 2.0]]),
+        "gradients.l2": np.array([[0.8, 4 * factor, 4.0], [0.4, 32 * factor, 2.0]]),
         "gradients.l2_by_region": by_region,
         "gradients.tokens": np.array(["target_a", "target_b", "elsewhere"]),
         "attention.share_reading": np.array([[[share, 0.0], [share, 0.2]], [[0.0, 0.0], [np.nan, np.nan]]]),
@@ -71,15 +71,15 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_ratios_are_geometric_means_over_layers_and_cells(run: Run) -> None:
-    """W_K over W_V: √(1·4) = 2 times 1/4 and 1, their geometric mean is 1; later all twice that."""
+    """W_K over W_V: √(1·16) = 4 times 1/4 and 1, their geometric mean is 2; later all twice that."""
     inside = inside_of(run, score([run]).runs[0])
     assert inside.cells == {"start": 2, "plateau": 2, "event": 2}
     keys, queries = inside.ratios["W_K / W_V"], inside.ratios["W_Q / W_V"]
-    assert [keys[phase].estimate for phase in PHASES] == pytest.approx([1.0, 2.0, 2.0])
+    assert [keys[phase].estimate for phase in PHASES] == pytest.approx([2.0, 4.0, 4.0])
     assert [queries[phase].estimate for phase in PHASES] == pytest.approx([0.2] * 3)
     spread = 12.706 * math.log(4) / 2  # t of one degree of freedom, standard error half the difference of logarithms
-    assert keys["start"].high == pytest.approx(math.exp(spread), rel=1e-3)
-    assert keys["start"].low == pytest.approx(math.exp(-spread), rel=1e-3)
+    assert keys["start"].high == pytest.approx(2 * math.exp(spread), rel=1e-3)
+    assert keys["start"].low == pytest.approx(2 * math.exp(-spread), rel=1e-3)
 
 
 def test_shares_of_alike_regions_are_added_and_averaged_over_heads(run: Run) -> None:
@@ -251,8 +251,13 @@ def test_the_command_prints_one_content_as_table_markdown_and_json(
     assert in_process(capsys, "inside", str(run.path), "--format", "markdown")[:2] == (0, f"{shown.rstrip()}\n")
     lines = shown.splitlines()
     assert "| run | cells | W_K / W_V | W_Q / W_V |" in lines
-    assert any("| 2 → 2 → 2 | 1.00 [" in line and "0.20 [0.20, 0.20] → 0.20 [" in line for line in lines)
+    assert any("| 2 → 2 → 2 | 2.00 [" in line and "0.20 [0.20, 0.20] → 0.20 [" in line for line in lines)
     assert any("75 [70, 80] | 50 |" in line for line in lines)
+    assert any(line.startswith("| vit | blocks.0 | plateau | 2 | 0.75 [") for line in lines)
+    only = in_process(capsys, "inside", str(run.path), "--format", "markdown", "--at", "event")[1]
+    assert "| event | 2 |" in only
+    assert "| plateau | 2 |" not in only
+    assert in_process(capsys, "inside", str(run.path), "--at", "before")[0] == 2
     _, table, _ = in_process(capsys, "inside", str(run.path))
     assert "75 [70, 80]" in table
     assert in_process(capsys, "inside", str(run.path), "--format", "yaml")[0] == 2

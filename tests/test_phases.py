@@ -45,6 +45,9 @@ def test_without_an_event_the_plateau_lasts_to_the_budget_and_one_that_is_never_
     stuck = phases(scored_run(tmp_path / "stuck", records.flat()))
     assert stuck == Phases((1_000, 100_000), None)
     assert phases(scored_run(tmp_path / "chance", [100] * 101)) == Phases(None, None)
+    past = phases(scored_run(tmp_path / "past", [100] * 60 + [950] * 41))  # from chance over the shortcut at once
+    assert past.plateau is None
+    assert past.event is not None
 
 
 def test_measurements_lie_in_phases_with_both_ends() -> None:

@@ -101,9 +101,15 @@ def _bytes(batch: Batch, sample: int) -> np.ndarray:
 
 
 def token_names(batch: Batch, sample: int, task: TaskGenerator, tokens: int) -> list[str]:
-    """Words of a sequence; x1 y1 x2 … of an episode, whose items and labels alternate; else numbers."""
+    """Words of a sequence; x1 y1 x2 … of an episode, whose items and labels alternate; else numbers.
+
+    In an episode items of the query's class, and their labels, are marked with a star.
+    """
     if isinstance(batch.inputs, dict):
-        return [f"{'xy'[index % 2]}{index // 2 + 1}" for index in range(tokens)]
+        steps = {name: int(values[sample]) for name, values in batch.steps.items()}
+        same = [steps.get(f"item_{item}_class", -1) == steps.get("query_class") for item in range(tokens // 2)]
+        marks = [*("*" if each else "" for each in same), ""]
+        return [f"{'xy'[index % 2]}{index // 2 + 1}{marks[index // 2]}" for index in range(tokens)]
     if task.info.kind == "image":
         return [str(index) for index in range(tokens)]
     words = [task.token_name(token) for token in batch.inputs[sample].tolist()]

@@ -49,7 +49,8 @@ def map_panels(run: Run, scored: RunScore) -> Panels:
         return
     draw = _draw_images if len(maps.images) else _draw_tokens
     for moment in maps.moments:
-        yield printable(moment, ONE_LINE), partial(draw, maps=maps, weights=maps.weights[moment][FIRST])
+        name = f"{moment} samples" if moment.isdigit() else moment
+        yield printable(name, ONE_LINE), partial(draw, maps=maps, weights=maps.weights[moment][FIRST])
 
 
 def no_marks(run: Run, scored: RunScore) -> dict[str, Line2D]:

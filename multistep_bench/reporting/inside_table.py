@@ -12,6 +12,7 @@ from rich.text import Text
 from multistep_bench.desk.tables import markdown_lines
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import run_labels, task_label
+from multistep_bench.reporting.score_table import print_wide
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.inside import PROJECTIONS, Inside
 from multistep_bench.scoring.phases import PHASES
@@ -23,8 +24,8 @@ ARROW = " → "
 NOTES = {
     "gradients": "L2 norm of the gradient over that of W_V, geometric mean over layers and cells, with 95 % intervals:"
     f" {ARROW.join(PHASES)}",
-    "attention": f"mean over heads and cells, with 95 % intervals: {ARROW.join(PHASES)}. Entropy of all queries in"
-    " units of ln n; shares of regions from the token that is read",
+    "attention": "mean over heads and cells, with 95 % intervals. Entropy of all queries in units of ln n; shares of"
+    " regions from the token that is read",
     "probes": "accuracy in % of a linear probe for the intermediate variable by layer, with 95 % intervals over seeds",
 }
 
@@ -38,8 +39,13 @@ class Lines:
     lines: list[list[str]]
 
 
-def inside_tables(runs: Sequence[Run], scored: Sequence[RunScore], found: Sequence[Inside]) -> list[Lines]:
-    """For each task three tables, those that its runs have anything for: gradients, attention, probes."""
+def inside_tables(
+    runs: Sequence[Run], scored: Sequence[RunScore], found: Sequence[Inside], phases: Sequence[str] = PHASES
+) -> list[Lines]:
+    """For each task three tables, those that its runs have anything for: gradients, attention, probes.
+
+    phases: those that attention has lines for.
+    """
     labels = run_labels(scored)
     tables = []
     for task in dict.fromkeys(task_label(run.spec) for run in runs):
@@ -48,14 +54,15 @@ def inside_tables(runs: Sequence[Run], scored: Sequence[RunScore], found: Sequen
             for run, label, inside in zip(runs, labels, found, strict=True)
             if task_label(run.spec) == task
         }
-        for name, make in (("gradients", _gradients), ("attention", _attention), ("probes", _probes)):
-            if len(lines := list(make(mine))) > 1:
+        parts = {"gradients": _gradients(mine), "attention": _attention(mine, phases), "probes": _probes(mine)}
+        for name, made in parts.items():
+            if len(lines := list(made)) > 1:
                 tables.append(Lines(f"{name.capitalize()} on {task}", NOTES[name], lines))
     return tables
 
 
 def print_tables(console: Console, tables: Sequence[Lines]) -> None:
-    """Prints each under its title and note; a line of a table is never broken where the output is no terminal."""
+    """Prints each under its title and note, as wide as it is: no number is ever cut."""
     for each in tables:
         console.print()
         console.print(Text(each.title, style="bold"))
@@ -63,10 +70,10 @@ def print_tables(console: Console, tables: Sequence[Lines]) -> None:
         header, *body = each.lines
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left")
+            table.add_column(name, justify="right" if index else "left", no_wrap=True)
         for line in body:
             table.add_row(*map(Text, line))
-        console.print(table)
+        print_wide(console, table)
 
 
 def markdown(tables: Sequence[Lines]) -> str:
@@ -81,13 +88,17 @@ def _gradients(runs: Mapping[str, Inside]) -> Iterator[list[str]]:
             yield [label, _counts(inside), *(_phases(inside.ratios[name]) for name in PROJECTIONS)]
 
 
-def _attention(runs: Mapping[str, Inside]) -> Iterator[list[str]]:
+def _attention(runs: Mapping[str, Inside], phases: Sequence[str]) -> Iterator[list[str]]:
+    """A line a layer and phase."""
     groups = list(dict.fromkeys(name for inside in runs.values() for each in inside.attention for name in each.shares))
-    yield ["run", "cells", "layer", "entropy / ln n", *(printable(name, ONE_LINE) for name in groups)]
+    yield ["run", "layer", "at", "cells", "entropy / ln n", *(printable(name, ONE_LINE) for name in groups)]
     for label, inside in runs.items():
         for layer in inside.attention:
-            shares = (_phases(layer.shares.get(name, {})) for name in groups)
-            yield [label, _counts(inside), printable(layer.layer, ONE_LINE), _phases(layer.entropy), *shares]
+            for phase in phases:
+                if phase in layer.entropy:
+                    shares = [layer.shares.get(name, {}).get(phase) for name in groups]
+                    numbers = [_entry(value) if value else "–" for value in (layer.entropy[phase], *shares)]
+                    yield [label, printable(layer.layer, ONE_LINE), phase, str(inside.cells[phase]), *numbers]
 
 
 def _probes(runs: Mapping[str, Inside]) -> Iterator[list[str]]:

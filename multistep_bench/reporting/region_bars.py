@@ -65,7 +65,9 @@ def _look(phase: str) -> Look:
 
 
 def _draw(axes: Axes, regions: Sequence[str], values: dict[str, np.ndarray]) -> None:
-    """values: phase → [cells, regions + 1]."""
+    """values: phase → [cells, regions + 1]; where every token lies in a region, nothing is drawn elsewhere."""
+    if not any(norms[:, -1].any() for norms in values.values()):
+        regions, values = regions[:-1], {phase: norms[:, :-1] for phase, norms in values.items()}
     width = BAR_WIDTH / len(values)
     for index, (phase, norms) in enumerate(values.items()):
         bars = [over_cells(each) for each in norms.T]
