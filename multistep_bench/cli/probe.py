@@ -25,7 +25,9 @@ def probe(
     at: Moments = "before,after,final",
     of: Annotated[str, typer.Option(help="What is read: names of steps, all steps, label; by commas.")] = "steps,label",
     representation: Annotated[str, typer.Option(help="residual, q, k, v, heads; by commas.")] = "residual,heads",
-    place: Annotated[str, typer.Option(help="reading, regions of the layout, mean; by commas, or all.")] = "reading",
+    place: Annotated[
+        str, typer.Option(help="reading, regions of the layout, tokens, mean; by commas, or all.")
+    ] = "reading",
     by_head: Annotated[bool, typer.Option("--by-head", help="Each head by itself.")] = False,
     bits: Annotated[bool, typer.Option("--bits/--no-bits", help="Code lengths, which take most of the time.")] = True,
     items: Annotated[int, typer.Option(min=64, help="Items that probes are fitted to.")] = 2000,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from multistep_bench.diagnostics.layers import Projections, find_blocks, find_rules, linear_layers
+from multistep_bench.diagnostics.layers import Projections, find_blocks, find_rules, is_transposed, linear_layers
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class ProjectionCall:
     """What enters a linear layer, [B, N, inputs] or another number of axes, and leaves it, [B, N, outputs].
 
     parameter: the name of `source`, the parameter that the layer's weight [outputs, inputs] is, or is made of.
+    transposed: the weight is [inputs, outputs].
     """
 
     parameter: str
@@ -43,9 +44,12 @@ class ProjectionCall:
     leaving: torch.Tensor
     weight: torch.Tensor
     source: torch.Tensor
+    transposed: bool = False
 
     def by_weight(self, gradients: torch.Tensor) -> torch.Tensor:
         """[R, outputs, inputs], gradients by the weight → [R, …], by the parameter, where that is another tensor."""
+        if self.transposed:
+            gradients = gradients.mT
         if self.weight is self.source:
             return gradients
         through = [torch.autograd.grad(self.weight, self.source, each, retain_graph=True)[0] for each in gradients]
@@ -100,17 +104,25 @@ def _rule_hook(found: Captured, name: str) -> Any:
 
 def _block_hook(found: Captured, name: str) -> Any:
     def hook(block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        entering = args[0] if args else next(iter(kwargs.values()), None)
-        leaving = output[0] if isinstance(output, tuple) else output
-        pair = (entering, leaving)
-        if isinstance(entering, torch.Tensor) and all(getattr(each, "ndim", 0) == 3 for each in pair):
-            found.blocks.append((name, BlockCall(entering, leaving)))
+        if (call := block_call(args, kwargs, output)) is not None:
+            found.blocks.append((name, call))
 
     return hook
 
 
+def block_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> BlockCall | None:
+    """What entered and left a block, of several things the first; None where they are no tokens [B, N, width]."""
+    entering = args[0] if args else next(iter(kwargs.values()), None)
+    leaving = output[0] if isinstance(output, tuple) else output
+    if all(isinstance(each, torch.Tensor) and each.ndim == 3 for each in (entering, leaving)):
+        return BlockCall(entering, leaving)  # pyright: ignore[reportArgumentType]
+    return None
+
+
 def _projection_hook(found: Captured, name: str, source: nn.Parameter) -> Any:
     def hook(layer: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        found.projections.append(ProjectionCall(name, args[0].detach(), output, layer.weight, source))  # type: ignore[arg-type]
+        weight: Any = layer.weight
+        call = ProjectionCall(name, args[0].detach(), output, weight, source, is_transposed(layer))
+        found.projections.append(call)
 
     return hook

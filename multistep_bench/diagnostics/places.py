@@ -9,6 +9,7 @@ from multistep_bench.models.layout import tile_side, token_regions
 
 READING = "reading"  # the token that the answer is read from
 MEAN = "mean"  # of all tokens
+TOKENS = "tokens"  # every token of every region by itself
 
 
 def reading_tokens(info: TaskInfo, batch: Batch, tokens: int) -> torch.Tensor:
@@ -37,6 +38,24 @@ def region_tokens(info: TaskInfo, tokens: int) -> Mapping[str, torch.Tensor]:
         return inside if fits else {}
     per_tile = patches_per_tile(info, tokens)
     return {} if per_tile is None else dict(zip(info.layout, token_regions(info, per_tile), strict=True))
+
+
+def single_tokens(regions: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each token of each region by itself, "context 1", "context 2", … → [tokens] bool."""
+    found = {}
+    for name, inside in regions.items():
+        for number, place in enumerate(inside.nonzero().flatten().tolist(), start=1):
+            found[f"{name} {number}"] = torch.arange(len(inside)) == place
+    return found
+
+
+def has_reading_token(info: TaskInfo, tokens: int) -> bool:
+    """Whether an answer is read from one token: not of an image that is cut into patches without a class token."""
+    shape = info.observation_space.shape
+    if info.kind != "image" or shape is None:
+        return True
+    sides = [(shape[1] * shape[2] / patches) ** 0.5 for patches in (tokens - 1, tokens) if patches > 0]
+    return sides[0].is_integer() or not sides[-1].is_integer()
 
 
 def patches_per_tile(info: TaskInfo, tokens: int) -> int | None:

@@ -12,7 +12,16 @@ from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.diagnostics.activations import Activations, capture
 from multistep_bench.diagnostics.code_length import code_length
-from multistep_bench.diagnostics.places import MEAN, READING, features, reading_tokens, region_tokens
+from multistep_bench.diagnostics.places import (
+    MEAN,
+    READING,
+    TOKENS,
+    features,
+    has_reading_token,
+    reading_tokens,
+    region_tokens,
+    single_tokens,
+)
 from multistep_bench.diagnostics.probes import ProbeResult, probe
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import TaskGenerator
@@ -25,7 +34,7 @@ from multistep_bench.training.plan import task_of
 
 REPRESENTATIONS = ("residual", "q", "k", "v", "heads")
 STEPS, LABEL = "steps", "label"
-ALL_RATES = "all"
+ALL_RATES = ALL_PLACES = "all"
 MOST_CLASSES = 16  # of a step that "steps" stands for: numbers of images are none
 
 
@@ -33,7 +42,8 @@ MOST_CLASSES = 16  # of a step that "steps" stands for: numbers of images are no
 class Question:
     """What is probed. of: names of steps, "label", or "steps" for every step of 2 to 16
     classes that is no other one under another name. places: "reading", regions of
-    the layout, "mean", "all". items: of training, and half as many of testing. bits: whether code lengths are wanted.
+    the layout (means over their tokens), one token of a region ("context 3"), "tokens" for each of these, "mean"; "all"
+    but single tokens. items: of training, and half as many of testing. bits: whether code lengths are wanted.
     """
 
     at: Sequence[str] = ("before", "after", "final")
@@ -169,15 +179,19 @@ def _representations(
     """(layer, representation, place) → [B, features]."""
     tokens = found.tokens
     regions, reading = region_tokens(task.info, tokens), reading_tokens(task.info, batch, tokens)
+    singles = single_tokens(regions)
     known = (READING, *regions, MEAN)
+    places: list[str] = []
     for place in question.places:
-        if place != "all" and place not in known:
-            raise BenchError(f"--place {place}: there are {', '.join(known)} and all")
-    places = known if "all" in question.places else question.places
+        if place not in (*known, *singles, TOKENS, ALL_PLACES):
+            raise BenchError(f"--place {place}: there are {', '.join(known)}, {TOKENS}, one of these and {ALL_PLACES}")
+        places += known if place == ALL_PLACES else singles if place == TOKENS else [place]
+    if READING in places and not has_reading_token(task.info, tokens):
+        raise BenchError(f"--place {READING}: the model reads {task.id} from all of its {tokens} patches; give mean")
     chosen = {}
     for layer, name, values in _streams(found, question):
-        for place in places:
-            x = features(values, place, reading, regions, tokens)
+        for place in dict.fromkeys(places):
+            x = features(values, place, reading, {**regions, **singles}, tokens)
             if x is not None:
                 chosen[layer, name, place] = x.float().numpy()
     return chosen
@@ -188,8 +202,14 @@ def _streams(found: Activations, question: Question) -> list[tuple[int, str, tor
     streams = []
     for name in question.representations:
         if name == "residual":
+            if not found.residual:
+                raise BenchError("--representation residual: the model has no blocks of tokens; give heads, q, k or v")
             streams += [(layer, name, values) for layer, values in enumerate(found.residual)]
             continue
+        if not found.attention:
+            raise BenchError(
+                f"--representation {name}: the model calls no attention rule of the suite; give residual alone"
+            )
         for layer, call in enumerate(found.attention, start=1):
             values = call.out if name == "heads" else getattr(call, name)  # B, heads, tokens, head_dim
             if question.by_head:

@@ -56,7 +56,8 @@ def split_norms(
     for index, layer in enumerate(layers):
         for place, (name, rows) in enumerate(layer.parts):
             if name in parts:
-                values = parts[name][:, rows].flatten(1).double()
+                columns = rows if isinstance(rows, tuple) else (rows,)
+                values = parts[name][(slice(None), *columns)].flatten(1).double()
                 figures["l1"][index, place] = values.abs().sum(1).cpu()
                 figures["l2"][index, place] = values.norm(dim=1).cpu()
     return {f"{name}_by_region": values for name, values in figures.items()}
