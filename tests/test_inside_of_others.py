@@ -1,4 +1,4 @@
-"""Models of other libraries are looked into: their blocks make a residual stream, their projections have known names."""
+"""Models of other libraries are looked into: their blocks have a residual stream, their projections known names."""
 # pyright: reportMissingImports=false
 
 import importlib.util
