@@ -195,7 +195,7 @@ def test_bars_of_regions_are_norms_over_all_layers(run: Run) -> None:
     assert [text.get_text() for text in drawn.get_xticklabels()] == names
 
 
-def test_maps_of_tokens_are_rows_of_heads_and_of_images_pictures_side_by_side(run: Run) -> None:
+def test_maps_of_tokens_are_rows_of_heads(run: Run) -> None:
     scored = score([run]).runs[0]
     save_maps(run.path, maps())
     panels = dict(map_panels(run, scored))
@@ -205,14 +205,26 @@ def test_maps_of_tokens_are_rows_of_heads_and_of_images_pictures_side_by_side(ru
     (image,) = drawn.get_images()
     assert np.asarray(image.get_array()) == pytest.approx(np.array([[0.1, 0.2, 0.7], [1.0, 0.0, 0.0]]))
     assert [text.get_text() for text in drawn.get_xticklabels()] == ["one", "two", "three"]
-    tokens = np.array([["0", "1", "2"]])
-    save_maps(run.path, maps(tokens=tokens, images=np.zeros((1, 4, 8, 3), np.uint8)))
+
+
+def test_maps_of_images_are_pictures_under_heat_a_row_a_layer_and_a_column_a_head(run: Run) -> None:
+    """A class token, which has no place, and two patches of 4 by 4 black pixels."""
+    heads = ("layer 1 head 1", "layer 1 head 2", "layer 2 head 1", "layer 2 head 2")
+    weights = np.array([[[0.9, 0.0, 0.1], [0.2, 0.8, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]])
+    tokens, images = np.array([["0", "1", "2"]]), np.zeros((1, 4, 8, 3), np.uint8)
+    save_maps(run.path, KeptMaps("seed 0", ("before",), heads, {"before": weights}, tokens, images))
     drawn = axes()
-    dict(map_panels(run, scored))["before"](drawn)
+    dict(map_panels(run, score([run]).runs[0]))["before"](drawn)
     picture = np.asarray(drawn.get_images()[0].get_array())
-    assert picture.shape == (4 + 2 + 4, 8, 3)  # a layer below the other
-    assert picture[:4, 4:].mean() > picture[:4, :4].mean() > 0, "0.7 on the right patch, 0.2 on the left one"
+    assert picture.shape == (4 + 2 + 4, 8 + 2 + 8, 3)
+    bright, dark = picture[0, 4], picture[0, 0]
+    assert bright.sum() > 1 > dark.sum()
+    for row, column, lit in ((0, 0, (0, 1)), (0, 1, (1, 0)), (1, 0, (1, 1)), (1, 1, (0, 0))):
+        head = picture[6 * row : 6 * row + 4, 10 * column : 10 * column + 8]
+        for half, on in zip((head[:, :4], head[:, 4:]), lit, strict=True):
+            np.testing.assert_allclose(half, np.broadcast_to(bright if on else dark, half.shape))
     assert [text.get_text() for text in drawn.get_yticklabels()] == ["layer 1", "layer 2"]
+    assert [text.get_text() for text in drawn.get_xticklabels()] == ["head 1", "head 2"]
 
 
 def test_probes_have_a_panel_a_variable(run: Run) -> None:

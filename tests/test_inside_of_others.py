@@ -12,11 +12,14 @@ from torch import nn
 
 from multistep_bench import load_diagnostics, make_model, make_task
 from multistep_bench.diagnostics.activations import capture
+from multistep_bench.diagnostics.capture import captured
+from multistep_bench.diagnostics.gradients import differentiated
 from multistep_bench.diagnostics.layers import find_blocks, find_projections, is_transposed
 from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.diagnostics.places import has_reading_token, single_tokens
 from multistep_bench.diagnostics.readout import Question, probe_run
 from multistep_bench.diagnostics.recorder import Recorder
+from multistep_bench.diagnostics.split import split_by_parameter
 from multistep_bench.errors import BenchError, ModelError
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.launch import run as train
@@ -73,6 +76,13 @@ def test_gpt2_of_transformers_has_the_figures_and_residual_stream_of_our_own_wit
         if values.dtype.kind == "f":
             assert np.isfinite(values).all()
             np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-10, err_msg=name)
+    layers = find_projections(theirs)
+    with captured(theirs, layers) as seen:
+        answer = theirs(recorder.batch.inputs)
+    whole, by_call = differentiated(answer.square().sum(), theirs, layers, [call.leaving for call in seen.projections])
+    parts = split_by_parameter(seen.projections, by_call, {12: torch.arange(12) < torch.tensor([[5]])})
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name].sum(0), gradient, rtol=1e-9, atol=1e-9)
     batch = task.sample(3, split="eval", rng=torch.Generator().manual_seed(0))
     streams = capture(theirs, batch).residual, capture(ours, batch).residual
     for mine, yours in zip(*streams, strict=True):
