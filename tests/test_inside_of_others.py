@@ -16,7 +16,7 @@ from multistep_bench.diagnostics.capture import captured
 from multistep_bench.diagnostics.gradients import differentiated
 from multistep_bench.diagnostics.layers import find_blocks, find_projections, is_transposed
 from multistep_bench.diagnostics.options import parse_diagnostics
-from multistep_bench.diagnostics.places import has_reading_token, single_tokens
+from multistep_bench.diagnostics.places import has_reading_token, region_tokens, single_tokens
 from multistep_bench.diagnostics.readout import Question, probe_run
 from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.diagnostics.split import split_by_parameter
@@ -161,3 +161,7 @@ def test_an_image_without_a_class_token_has_no_token_that_is_read() -> None:
     info = make_task(DIGITS).info
     assert [has_reading_token(info, tokens) for tokens in (5, 17, 2, 4, 16)] == [True, True, True, False, False]
     assert has_reading_token(make_task(LOOKUP).info, 4)
+    without, after = region_tokens(info, 4), region_tokens(info, 5)
+    assert without["target_a"].int().tolist() == [0, 1, 0, 0]
+    assert after["target_a"].int().tolist() == [0, 0, 1, 0, 0]
+    assert region_tokens(info, 6) == {}

@@ -184,8 +184,12 @@ def _representations(
     places: list[str] = []
     for place in question.places:
         if place not in (*known, *singles, TOKENS, ALL_PLACES):
-            raise BenchError(f"--place {place}: there are {', '.join(known)}, {TOKENS}, one of these and {ALL_PLACES}")
+            raise BenchError(
+                f"--place {place}: there are {', '.join(known)} and all; tokens, or one as '{next(iter(singles), '')}'"
+            )
         places += known if place == ALL_PLACES else singles if place == TOKENS else [place]
+    if TOKENS in question.places and not singles:
+        raise BenchError(f"--place tokens: the {tokens} tokens of the model match no region of {task.id}; give mean")
     if READING in places and not has_reading_token(task.info, tokens):
         raise BenchError(f"--place {READING}: the model reads {task.id} from all of its {tokens} patches; give mean")
     chosen = {}
