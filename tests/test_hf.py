@@ -15,8 +15,8 @@ from multistep_bench.models.hf import hf_names
 MASKED, LOOKUP = mb.make_task("mlm_agreement-v1"), mb.make_task("lookup-v1")
 TOKENS = 73  # of the pointer language, of which as many are classes
 INSTALLED = importlib.util.find_spec("transformers") is not None
-# of every kind: plain, a state, positions counted from the padding, heads of parts, heads partly rotated, lists of layers,
-# groups of states, special tokens that must be numbers
+# plain, a state, positions from the padding, heads of parts, heads partly rotated, lists of layers, grouped states,
+# special tokens that must be numbers
 NAMES = [
     "gpt2", "llama", "mamba", "bert", "qwen3", "gpt_neox", "rwkv", "modernbert", "roberta", "xlm-roberta",
     "deepseek_v3", "gptj", "gpt_neo", "mamba2", "modernbert-decoder", "falcon", "mpt",
