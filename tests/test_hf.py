@@ -89,7 +89,9 @@ def test_the_preset_gives_the_size_and_options_change_it() -> None:
     assert size() == (64, 3, 2, 32)
     assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32)
     gpt: Any = mb.make_model("hf/gpt2", LOOKUP.info, n_embd=32).get_submodule("model").config
-    assert (gpt.hidden_size, gpt.max_position_embeddings) == (32, 12)
+    assert (gpt.hidden_size, gpt.max_position_embeddings, gpt.tie_word_embeddings) == (32, 12, False)
+    tied: Any = mb.make_model("hf/gpt2", LOOKUP.info, tie_word_embeddings=True).get_submodule("model").config
+    assert tied.tie_word_embeddings
 
 
 @needs_transformers

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from multistep_bench.cards import TaskCard
-from multistep_bench.reporting.live import BARS
+from multistep_bench.reporting.run_table import BARS
 
 POINTS = 41  # of a plotted schedule
 
