@@ -15,8 +15,8 @@ from multistep_bench.models.hf import hf_names
 MASKED, LOOKUP = mb.make_task("mlm_agreement-v1"), mb.make_task("lookup-v1")
 TOKENS = 73  # of the pointer language, of which as many are classes
 INSTALLED = importlib.util.find_spec("transformers") is not None
-# of every kind: plain, a state, positions counted from the padding, heads of parts, heads partly rotated, lists of layers,
-# groups of states, special tokens that must be numbers
+# plain, a state, positions from the padding, heads of parts, heads partly rotated, lists of layers, grouped states,
+# special tokens that must be numbers
 NAMES = [
     "gpt2", "llama", "mamba", "bert", "qwen3", "gpt_neox", "rwkv", "modernbert", "roberta", "xlm-roberta",
     "deepseek_v3", "gptj", "gpt_neo", "mamba2", "modernbert-decoder", "falcon", "mpt",
@@ -82,14 +82,17 @@ def test_gpt2_equals_our_gpt_with_copied_weights() -> None:
 
 @needs_transformers
 def test_the_preset_gives_the_size_and_options_change_it() -> None:
-    def size(**options: int) -> tuple[int, int, int, int]:
+    def size(**options: int) -> tuple[int, int, int, int, int]:
         c: Any = mb.make_model("hf/llama", LOOKUP.info, **options).get_submodule("model").config
-        return c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.head_dim
+        return c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.head_dim, c.intermediate_size
 
-    assert size() == (64, 3, 2, 32)
-    assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32)
+    assert size() == (64, 3, 2, 32, 128)
+    assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32, 192)
+    assert mb.make_model("hf/llama", LOOKUP.info).training
     gpt: Any = mb.make_model("hf/gpt2", LOOKUP.info, n_embd=32).get_submodule("model").config
-    assert (gpt.hidden_size, gpt.max_position_embeddings) == (32, 12)
+    assert (gpt.hidden_size, gpt.max_position_embeddings, gpt.tie_word_embeddings) == (32, 12, False)
+    tied: Any = mb.make_model("hf/gpt2", LOOKUP.info, tie_word_embeddings=True).get_submodule("model").config
+    assert tied.tie_word_embeddings
 
 
 @needs_transformers
