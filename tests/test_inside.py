@@ -269,7 +269,10 @@ def test_the_command_prints_one_content_as_table_markdown_and_json(
     only = in_process(capsys, "inside", str(run.path), "--format", "markdown", "--at", "event")[1]
     assert "| event | 2 |" in only
     assert "| plateau | 2 |" not in only
-    assert in_process(capsys, "inside", str(run.path), "--at", "before")[0] == 2
+    assert "75 [70, 80]" not in only
+    assert "75 [70, 80]" in in_process(capsys, "inside", str(run.path), "--format", "markdown", "--at", "before")[1]
+    code, _, error = in_process(capsys, "inside", str(run.path), "--at", "after")
+    assert (code, error) == (2, "error: --at after is none of start, plateau, event, before\n")
     _, table, _ = in_process(capsys, "inside", str(run.path))
     assert "75 [70, 80]" in table
     assert in_process(capsys, "inside", str(run.path), "--format", "yaml")[0] == 2

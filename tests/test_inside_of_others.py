@@ -159,7 +159,14 @@ def test_single_tokens_are_numbered_within_their_region() -> None:
 def test_an_image_without_a_class_token_has_no_token_that_is_read() -> None:
     """16 by 16 pixels: 4 patches of 8, or 16 of 4, with or without a class token."""
     info = make_task(DIGITS).info
-    assert [has_reading_token(info, tokens) for tokens in (5, 17, 2, 4, 16, 6)] == [True, True, True, False, False, True]
+    assert [has_reading_token(info, tokens) for tokens in (5, 17, 2, 4, 16, 6)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
     assert has_reading_token(make_task(LOOKUP).info, 4)
     without, after = region_tokens(info, 4), region_tokens(info, 5)
     assert without["target_a"].int().tolist() == [0, 1, 0, 0]

@@ -120,9 +120,9 @@ def attention(
 def inside(
     context: typer.Context,
     paths: RunPlaces,
-    at: Annotated[str, typer.Option(help="Phases of attention: start, plateau, event; by commas.")] = (
-        "start,plateau,event"
-    ),
+    at: Annotated[
+        str | None, typer.Option(help="Phases of attention and moments of probes to show, by commas [default: all]")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="table, markdown or json.")] = "table",
 ) -> None:
     """Sum up diagnostics and probes of runs: at the start, on the plateau and at the Eureka-moment."""
@@ -135,12 +135,8 @@ def inside(
     from multistep_bench.runs.search import find_runs
     from multistep_bench.runs.store import read_run
     from multistep_bench.scoring.inside import inside_of
-    from multistep_bench.scoring.phases import PHASES
     from multistep_bench.scoring.score import score
 
-    for name in names(at):
-        if name not in PHASES:
-            raise BenchError(f"--at {name} is none of {', '.join(PHASES)}")
     read = [read_run(path) for path in find_runs(paths)]
     result = score(read)
     found = [inside_of(run, scored) for run, scored in zip(read, result.runs, strict=True)]
@@ -148,7 +144,7 @@ def inside(
         named = zip(read, found, strict=True)
         print_json([{"run": str(run.path), "model": run.spec.model.name, **each.to_dict()} for run, each in named])
         return
-    tables = inside_tables(read, result.runs, found, names(at))
+    tables = inside_tables(read, result.runs, found, None if at is None else names(at))
     if form == "markdown":
         say(markdown(tables).rstrip("\n"), keep=LINES)
     else:

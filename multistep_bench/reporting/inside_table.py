@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multistep_bench.desk.tables import markdown_lines
+from multistep_bench.errors import BenchError
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import run_labels, task_label
 from multistep_bench.reporting.score_table import print_wide
@@ -40,12 +41,17 @@ class Lines:
 
 
 def inside_tables(
-    runs: Sequence[Run], scored: Sequence[RunScore], found: Sequence[Inside], phases: Sequence[str] = PHASES
+    runs: Sequence[Run], scored: Sequence[RunScore], found: Sequence[Inside], at: Sequence[str] | None = None
 ) -> list[Lines]:
     """For each task three tables, those that its runs have anything for: gradients, attention, probes.
 
-    phases: those that attention has lines for.
+    at: phases of attention and moments of probes that have lines, by default all. Raises `BenchError` for another.
     """
+    moments = dict.fromkeys((*PHASES, *(row.at for inside in found for row in inside.readable)))
+    for name in at or ():
+        if name not in moments:
+            raise BenchError(f"--at {name} is none of {', '.join(printable(each, ONE_LINE) for each in moments)}")
+    shown = list(moments if at is None else at)
     labels = run_labels(scored)
     tables = []
     for task in dict.fromkeys(task_label(run.spec) for run in runs):
@@ -54,7 +60,7 @@ def inside_tables(
             for run, label, inside in zip(runs, labels, found, strict=True)
             if task_label(run.spec) == task
         }
-        parts = {"gradients": _gradients(mine), "attention": _attention(mine, phases), "probes": _probes(mine)}
+        parts = {"gradients": _gradients(mine), "attention": _attention(mine, shown), "probes": _probes(mine, shown)}
         for name, made in parts.items():
             if len(lines := list(made)) > 1:
                 tables.append(Lines(f"{name.capitalize()} on {task}", NOTES[name], lines))
@@ -88,26 +94,26 @@ def _gradients(runs: Mapping[str, Inside]) -> Iterator[list[str]]:
             yield [label, _counts(inside), *(_phases(inside.ratios[name]) for name in PROJECTIONS)]
 
 
-def _attention(runs: Mapping[str, Inside], phases: Sequence[str]) -> Iterator[list[str]]:
+def _attention(runs: Mapping[str, Inside], shown: Sequence[str]) -> Iterator[list[str]]:
     """A line a layer and phase."""
     groups = list(dict.fromkeys(name for inside in runs.values() for each in inside.attention for name in each.shares))
     yield ["run", "layer", "at", "cells", "entropy / ln n", *(printable(name, ONE_LINE) for name in groups)]
     for label, inside in runs.items():
         for layer in inside.attention:
-            for phase in phases:
+            for phase in shown:
                 if phase in layer.entropy:
                     shares = [layer.shares.get(name, {}).get(phase) for name in groups]
                     numbers = [_entry(value) if value else "–" for value in (layer.entropy[phase], *shares)]
                     yield [label, printable(layer.layer, ONE_LINE), phase, str(inside.cells[phase]), *numbers]
 
 
-def _probes(runs: Mapping[str, Inside]) -> Iterator[list[str]]:
+def _probes(runs: Mapping[str, Inside], shown: Sequence[str]) -> Iterator[list[str]]:
     """A line a moment, representation and token, a column a layer."""
     layers = sorted({row.layer for inside in runs.values() for row in inside.readable})
     yield ["run", "cells", "at", "variable", "read from", *(f"layer {layer}" for layer in layers), "chance"]
     for label, inside in runs.items():
         groups: dict[tuple[str, str, str], dict[int, Row]] = {}
-        for row in inside.readable:
+        for row in (row for row in inside.readable if row.at in shown):
             groups.setdefault((row.at, row.representation, row.place), {})[row.layer] = row
         for (at, representation, place), rows in groups.items():
             first = next(iter(rows.values()))
