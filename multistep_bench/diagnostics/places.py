@@ -56,8 +56,8 @@ def has_reading_token(info: TaskInfo, tokens: int) -> bool:
     shape = info.observation_space.shape
     if info.kind != "image" or shape is None:
         return True
-    sides = [(shape[1] * shape[2] / patches) ** 0.5 for patches in (tokens - 1, tokens) if patches > 0]
-    return sides[0].is_integer() or not sides[-1].is_integer()
+    side = (shape[1] * shape[2] / tokens) ** 0.5  # of a patch, if all tokens are patches
+    return tokens == 1 or not side.is_integer()
 
 
 def patches_per_tile(info: TaskInfo, tokens: int) -> int | None:
