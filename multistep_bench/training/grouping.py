@@ -19,7 +19,6 @@ from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.stackable import why_not_stackable
 from multistep_bench.training.stacked import StackedTrainer, cells_that_fit
 
-
 StackSize = Callable[[Job, list[Cell], int | None], tuple[Job, int]]
 
 

@@ -39,7 +39,7 @@ def ray_pool(demand: Demand) -> "Iterator[RayPool]":
     ray = _import_ray()
     from multistep_bench.training.launchers.ray_tasks import RayPool
 
-    if not 0 < demand.gpus:
+    if not demand.gpus > 0:
         raise RunError(f"--gpus {demand.gpus}: a share of a GPU above 0 is needed")
     with own_randomness(torch.device("cpu")), _connected(ray, demand):
         device = _device(ray, demand.device)
