@@ -125,6 +125,7 @@ def test_list_names_everything_and_imports_no_torch(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["tasks"] == list_tasks()
     assert found["models"] == list_models()
+    assert not {"sequence", "gated_vit"}.intersection(list_models())  # they cannot be built without options
     assert found["broken"] == {}
     assert {"softmax", "normsoftmax", "heat", "uniform"} <= set(found["attention"])
 

@@ -74,6 +74,8 @@ def test_a_loaded_model_has_the_accuracy_of_the_curve_exactly(kept: Run) -> None
         items = draw_evaluation(kept.spec, record.cell, task, torch.device("cpu"))
         for samples in kept_files(kept.path, record.cell):
             model = load_model(kept, seed=record.cell.seed_index, at=samples)
+            same = kept.model(record.cell, at=samples)
+            assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
             correct, _ = measured(task, items, (logits(model, batch) for batch in items.batches))
             assert correct == record.curve.correct[samples // 64]
 

@@ -54,6 +54,12 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
+    launcher: Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray, HOST:PORT or auto [default: $RAY_ADDRESS, one that runs here, or a new one]"),
+    ] = None,
+    gpus: Annotated[float, typer.Option(help="Share of a GPU that each group of cells takes on Ray.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
     stack: Annotated[
@@ -89,6 +95,11 @@ def run(
     if dry_run:
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
+        if launcher != "local":
+            raise BenchError(
+                f"--launcher {launcher}: a dry run times a cell on this machine; leave out --launcher, and give"
+                " the cores of the cluster as --workers"
+            )
         if alone:
             from multistep_bench.training.plan import plan
 
@@ -99,6 +110,9 @@ def run(
             print_prices(sweeps, out, data_root, as_json, device=device, workers=workers, diagnostics=diagnostics)
         return
     place = {
+        "launcher": launcher,
+        "address": address,
+        "gpus": gpus,
         "device": device,
         "workers": workers,
         "stack": stack,
