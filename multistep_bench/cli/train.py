@@ -175,6 +175,7 @@ def _print_estimate(
 def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
     """The score, then the picture: drawing may fail, and the score must not be lost with it."""
     from multistep_bench.reporting.curve_plots import plot_curves
+    from multistep_bench.runs.folder import where_tracebacks_are
     from multistep_bench.scoring.score import score
 
     result = score([done])
@@ -191,6 +192,6 @@ def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
         reasons = sorted({record.reason or "" for record in failed})
         raise BenchError(
             f"{len(failed) + missing} of {len(done.spec.cells())} cells did not finish"
-            + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+            + (f" ({'; '.join(reasons[:3])}{where_tracebacks_are([done.path])})" if reasons else "")
             + "; the same command tries them again"
         )
