@@ -29,9 +29,7 @@ def score_runs(
     from multistep_bench.runs.search import find_runs
     from multistep_bench.scoring.score import score
 
-    form = "json" if as_json else form
-    if form not in FORMATS:
-        raise NotFound("format", form, FORMATS, f"one of {', '.join(FORMATS)}")
+    form = _checked_format("json" if as_json else form)
     if by != "run" and form != "csv":
         raise BenchError(f"--by {by}: only --format csv has other lines than runs; add it or leave --by out")
     result = score(find_runs(paths))
@@ -47,16 +45,51 @@ def score_runs(
 
 
 @app.command()
-def compare(run_a: Path, run_b: Path, as_json: JsonOption = False) -> None:
-    """Compare two runs of the same task and protocol, with intervals and tests."""
-    from multistep_bench.reporting.console import print_comparison
-    from multistep_bench.scoring.compare import compare as compare_runs
+def compare(
+    paths: RunPlaces,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Model, label or run that all others are compared with [default: the first of several]"),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv, markdown, latex or json.")] = "table",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two runs in detail, A − B, or many with a reference: differences, intervals, tests, Holm's correction."""
+    from multistep_bench.desk.compare import compare as compare_runs
+    from multistep_bench.runs.search import find_runs
 
-    comparison = compare_runs(run_a, run_b)
+    form = _checked_format("json" if as_json else form)
+    found = find_runs(paths)
+    if len(found) == 2 and reference is None and form in ("table", "json"):
+        _print_two(found, as_json=form == "json")
+        return
+    comparisons = compare_runs(found, reference=reference)
+    if form == "json":
+        print_json(comparisons.to_dict())
+    elif form == "table":
+        from multistep_bench.reporting.comparison_tables import print_comparisons
+
+        print_comparisons(Terminal(), comparisons)
+    else:
+        texts = {"csv": comparisons.to_csv, "markdown": comparisons.to_markdown, "latex": comparisons.to_latex}
+        say(texts[form]().rstrip("\n"), keep=LINES)
+
+
+def _print_two(found: list[Path], *, as_json: bool) -> None:
+    from multistep_bench.reporting.console import print_comparison
+    from multistep_bench.scoring.compare import compare as compare_two
+
+    comparison = compare_two(*found)
     if as_json:
         print_json(comparison.to_dict())
     else:
         print_comparison(Terminal(), comparison)
+
+
+def _checked_format(form: str) -> str:
+    if form not in FORMATS:
+        raise NotFound("format", form, FORMATS, f"one of {', '.join(FORMATS)}")
+    return form
 
 
 @app.command()
