@@ -114,13 +114,17 @@ def plot(
     kind: Annotated[
         str,
         typer.Option(
-            help="curves, auxiliary, gradients, attention_share, survival, rates, robustness, dose or forest."
+            help="compare, curves, auxiliary, gradients, attention_share, survival, rates, robustness, dose or forest."
         ),
     ] = "curves",
     by: Annotated[str | None, typer.Option(help="Of dose: a model option, as attention_options.temperature.")] = None,
     reference: Annotated[
         str | None, typer.Option(help="Of forest: the model compared with [default: the plain one of each family]")
     ] = None,
+    width: Annotated[
+        str | None, typer.Option(help="Inches, or single or double: a paper's column or page [default: what fits]")
+    ] = None,
+    font_size: Annotated[float | None, typer.Option(help="Of titles and labels, in points [default: 8]")] = None,
 ) -> None:
     """Draw one figure of runs, as wide as a paper's column or page."""
     from multistep_bench.reporting.plots import write_plot
@@ -129,4 +133,4 @@ def plot(
     from multistep_bench.scoring.score import score
 
     read = [read_run(path) for path in find_runs(runs)]
-    say(str(write_plot(kind, read, score(read), out, by=by, reference=reference)))
+    say(str(write_plot(kind, read, score(read), out, width=width, font_size=font_size, by=by, reference=reference)))

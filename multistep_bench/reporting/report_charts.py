@@ -1,14 +1,17 @@
 """The report's figures: the panels of every plot in the list, as inline SVG with legends."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.labels import measured, number, task_label
 from multistep_bench.reporting.plots import PLOTS, Plot
-from multistep_bench.reporting.task_plots import Styled, TaskPanel, by_task
+from multistep_bench.reporting.task_plots import OVERLAID, Styled, TaskPanel, by_task, draw_one_of_many
+from multistep_bench.reporting.ticks import end_on_ticks
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
@@ -29,7 +32,7 @@ def sections(runs: Sequence[Run], score: Score, labels: Sequence[str]) -> Iterat
             each = zip(runs, score.runs, labels, strict=True)
             groups = [group for entry in each if (group := _run_group(plot, *entry))["panels"]]
         else:
-            groups = list(_task_groups(plot, score)) if plot.of_task else []
+            groups = list(_task_groups(plot, plot.of_task(runs, score), score)) if plot.of_task else []
         if groups:
             text = plot.text.format(measured=measured(run.spec for run in score.runs))
             text = text[0].upper() + text[1:]
@@ -50,19 +53,36 @@ def _run_group(plot: Plot, run: Run, scored: RunScore, label: str) -> dict[str, 
     return {"label": label, "task": task, "levels": _levels(run.spec), "legend": legend, "panels": panels}
 
 
-def _task_groups(plot: Plot, score: Score) -> Iterator[dict[str, Any]]:
-    """What a plot shows of each task."""
+def _task_groups(plot: Plot, panels: Sequence[TaskPanel], score: Score) -> Iterator[dict[str, Any]]:
+    """What a plot shows of each task: up to `OVERLAID` models together, of more each in a panel of its own."""
     for task, styled in by_task(score.runs).items():
-        legend = _legend((label, look["color"], look["linestyle"]) for _, label, look in styled)
-        panels = [
-            _chart(f"{plot.title}, {task}, panel {index + 1}", _of_models(draw, styled), TASK_SIZE)
-            for index, draw in enumerate(plot.of_task)
+        small = len(styled) > OVERLAID
+        shown = [
+            _chart(f"{plot.title}, {task}, panel {index + 1}{name}", draw, RUN_SIZE if small else TASK_SIZE)
+            for index, panel in enumerate(panels)
+            for name, draw in (_of_each(panel, styled) if small else _of_all(panel, styled))
         ]
-        yield {"label": None, "task": task, "levels": None, "legend": legend, "panels": panels}
+        legend = () if small else _legend((label, look["color"], look["linestyle"]) for _, label, look in styled)
+        yield {"label": None, "task": task, "levels": None, "legend": legend, "panels": shown}
 
 
-def _of_models(draw: TaskPanel, styled: Styled) -> Callable[[Any], None]:
-    return lambda axes: draw(axes, styled)
+def _of_all(panel: TaskPanel, styled: Styled) -> list[tuple[str, Callable[[Any], None]]]:
+    def draw(axes: Axes) -> None:
+        panel(axes, styled, ())
+        end_on_ticks(axes)
+
+    return [("", draw)]
+
+
+def _of_each(panel: TaskPanel, styled: Styled) -> list[tuple[str, Callable[[Any], None]]]:
+    def of_one(number: int) -> Callable[[Axes], None]:
+        def draw(axes: Axes) -> None:
+            draw_one_of_many(axes, panel, styled, number)
+            axes.set_title(textwrap.fill(styled[number][1], 40), loc="left")
+
+        return draw
+
+    return [(f", {label}", of_one(number)) for number, (_, label, _) in enumerate(styled)]
 
 
 def _levels(spec: RunSpec) -> str:
