@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
@@ -27,8 +27,10 @@ QUANTITIES = {"probability": "Eureka probability p", "speed": "convergence speed
 POINTS: Look = {"marker": "o", "markersize": 3, "capsize": 2, "linewidth": 1, "elinewidth": 0.8}
 
 OVERLAID = 6  # runs that a panel tells apart by colour; of more, each has a panel of its own
+NARROW = 2.2  # inches, that a panel needs at least
 SMALL_COLUMNS = 4
 SMALL_HEIGHT = 1.15  # inches
+SMALL_TITLE = 26  # letters a line
 FAINT: Look = {"color": figures.FAINT, "linewidth": 0.7}
 SPREAD = 0.5  # of the gap between two learning rates, over which points are shifted sideways
 
@@ -46,11 +48,8 @@ def plot_by_task(score: Score, path: str | Path, panels: Sequence[TaskPanel], ti
     tasks = by_task(score.runs)
     with figures.style():
         blocks = [_block(styled, panels) for styled in tasks.values()]
-        heights = [rows * height + 0.35 for rows, _, height in blocks]
-        narrow = max(columns for _, columns, _ in blocks) == 1
-        figure = figures.new_figure(COLUMN if narrow else PAGE, sum(heights) + 0.4)
-        parts = figure.subfigures(len(tasks), 1, height_ratios=heights, squeeze=False)[:, 0]
-        for part, (task, styled), (rows, columns, _) in zip(parts, tasks.items(), blocks, strict=True):
+        figure, parts = _parts(blocks)
+        for part, (task, styled), (rows, columns, _) in zip(parts, tasks.items(), blocks, strict=False):
             draw = _draw_overlaid if len(styled) <= OVERLAID else _draw_small
             draw(part, styled, panels, rows, columns)
             part.suptitle(task, x=0.02, ha="left", fontsize=paper().font_size)
@@ -63,13 +62,25 @@ def plot_by_task(score: Score, path: str | Path, panels: Sequence[TaskPanel], ti
         return figures.save(figure, path)
 
 
+def _parts(blocks: Sequence[tuple[int, int, float]]) -> tuple[Figure, Sequence[SubFigure]]:
+    """A figure with a place for each task, below one another; tasks of one panel each stand two beside one another."""
+    heights = [rows * height + 0.35 for rows, _, height in blocks]
+    single = max(columns for _, columns, _ in blocks) == 1
+    beside = 2 if single and len(blocks) > 1 and (paper().width or PAGE) > 2 * NARROW else 1
+    heights = [max(heights[start : start + beside]) for start in range(0, len(heights), beside)]
+    figure = figures.new_figure(COLUMN if single and beside == 1 else PAGE, sum(heights) + 0.4)
+    parts = figure.subfigures(len(heights), beside, height_ratios=heights, squeeze=False)
+    return figure, list(parts.flat)
+
+
 def _block(styled: Styled, panels: Sequence[TaskPanel]) -> tuple[int, int, float]:
     """Rows and columns of a task's panels, and the height of a row."""
     if len(styled) <= OVERLAID:
         return 1, len(panels), PANEL_HEIGHT + 0.2
     width = paper().width or PAGE
     columns = max(2, min(SMALL_COLUMNS, round(width / PAGE * SMALL_COLUMNS)))
-    return -(-len(styled) // columns) * len(panels), columns, SMALL_HEIGHT
+    lines = max(_small_title(label).count("\n") for _, label, _ in styled)
+    return -(-len(styled) // columns) * len(panels), columns, SMALL_HEIGHT + 0.11 * lines
 
 
 def _draw_overlaid(part: SubFigure, styled: Styled, panels: Sequence[TaskPanel], rows: int, columns: int) -> None:
@@ -95,7 +106,11 @@ def _draw_small(part: SubFigure, styled: Styled, panels: Sequence[TaskPanel], ro
             if number + columns < len(styled):
                 places[number].set_xlabel("")
                 places[number].tick_params(labelbottom=False)
-            places[number].set_title(textwrap.shorten(entry[1], 60), loc="left", fontsize=paper().font_size - 1.5)
+            places[number].set_title(_small_title(entry[1]), loc="left", fontsize=paper().font_size - 1.5)
+
+
+def _small_title(label: str) -> str:
+    return "\n".join(textwrap.wrap(label, SMALL_TITLE, max_lines=4, placeholder=" …"))
 
 
 def draw_one_of_many(axes: Axes, draw: TaskPanel, styled: Styled, number: int) -> None:
@@ -135,7 +150,7 @@ def draw_survival(axes: Axes, styled: Styled, faint: Styled = ()) -> None:
         axes.step(times, share, where="post", label=label, **look)
         axes.fill_between(times, low, high, step="post", alpha=0.15, linewidth=0, color=look["color"])
     axes.set_xlim(0, max(run.spec.protocol.budget for run, _, _ in (*styled, *faint)))
-    _shares(axes, "cells without a\nEureka-moment")
+    _shares(axes, "cells without Eureka-moment")
     axes.set_xlabel("training samples")
     count_ticks(axes, 2 if faint else 4)
 
@@ -187,7 +202,7 @@ def _shares(axes: Axes, name: str) -> None:
     """A vertical axis from 0 to 1."""
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_ylabel(name)
+    axes.set_ylabel(textwrap.fill(name, 15))
 
 
 def draw_intervals(

@@ -63,4 +63,9 @@ def changes_label(spec: RunSpec) -> str:
 
 
 def _listed(changes: Mapping[str, object]) -> str:
-    return printable(", ".join(f"{key}={value}" for key, value in changes.items()), ONE_LINE)
+    return printable(", ".join(f"{key}={_short(value)}" for key, value in changes.items()), ONE_LINE)
+
+
+def _short(value: object) -> object:
+    """0.30000000000000004 as 0.3."""
+    return f"{value:.10g}" if isinstance(value, float) else value
