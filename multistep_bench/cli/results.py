@@ -96,6 +96,10 @@ def _checked_format(form: str) -> str:
 def report(
     runs: RunPlaces,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    reference: Annotated[
+        str | None, typer.Option(help="Model or label that all others are compared with [default: the first]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report.")] = False,
 ) -> None:
     """Write one self-contained page about runs: scores, curves, survival, every cell, how to reproduce them."""
     from multistep_bench.reporting.report import write_report
@@ -104,7 +108,7 @@ def report(
     from multistep_bench.scoring.score import score
 
     read = [read_run(path) for path in find_runs(runs)]
-    say(str(write_report(read, score(read), out)))
+    say(str(write_report(read, score(read), out, reference=reference, force=force)))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from multistep_bench.reporting.figures import count_ticks
+from multistep_bench.reporting.figures import Look, count_ticks
 from multistep_bench.reporting.labels import AXES, rate_label
 from multistep_bench.reporting.levels import draw_levels
 from multistep_bench.reporting.task_plots import FAINT, Styled, TaskPanel, plot_by_task
@@ -95,7 +95,8 @@ def draw_medians(axes: Axes, styled: Styled, faint: Styled = (), *, curves: Curv
         axes.plot(curve.samples, curve.median, zorder=0, **FAINT)
     for run, label, look in styled:
         curve = curves[run.spec.identity()]
-        axes.fill_between(curve.samples, curve.low, curve.high, alpha=0.18, linewidth=0, color=look["color"])
+        band: Look = {"alpha": 0.18, "linewidth": 0, "color": look["color"], "gid": look.get("gid")}
+        axes.fill_between(curve.samples, curve.low, curve.high, **band)
         axes.plot(curve.samples, curve.median, label=label, **look)
     task = styled[0][0].spec.task
     axes.set_xlim(0, max(run.spec.protocol.budget for run, _, _ in (*styled, *faint)))

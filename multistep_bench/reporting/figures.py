@@ -189,7 +189,7 @@ def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
     """A figure as an <svg> element for a page that defines the variables of `PAGE_COLOURS`.
 
     name:   its accessible label.
-    titles: tooltips of artists, by gid.
+    titles: tooltips of artists, by gid. Artists with a gid "model-N" can be told by `data-model`.
     Draw it in `style(**{"svg.fonttype": "none", "svg.hashsalt": …})`, each figure of a page with its own salt.
     """
     text = io.StringIO()
@@ -203,4 +203,9 @@ def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, f"var({variable})")
     shown = {gid: f"<title>{escape(title)}</title>" for gid, title in titles.items()}
-    return re.sub(r'<g id="([^"]*)">', lambda group: "<g>" + shown.get(group[1], ""), svg)
+    return re.sub(r'<g id="([^"]*)">', lambda group: _group(group[1]) + shown.get(group[1], ""), svg)
+
+
+def _group(gid: str) -> str:
+    """The start of a group, without the id, which a page may have only once; a series keeps whose it is."""
+    return f'<g data-model="{gid}">' if re.fullmatch(r"model-\d+", gid) else "<g>"

@@ -22,17 +22,19 @@ RUN_SIZE = 3.1, 2.0  # inches: three beside one another on a wide screen
 TASK_SIZE = 4.2, 2.5  # two beside one another
 
 
-def sections(runs: Sequence[Run], score: Score, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+def sections(
+    runs: Sequence[Run], score: Score, labels: Sequence[str], models: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
     """A section of the page for each plot in the list that has panels of these runs.
 
-    runs: those that `score` is of, in its order; labels: their names.
+    runs: those that `score` is of, in its order; labels: their names; models: what the page's toggles know a name by.
     """
     for plot in PLOTS:
         if plot.of_run is not None:
             each = zip(runs, score.runs, labels, strict=True)
-            groups = [group for entry in each if (group := _run_group(plot, *entry))["panels"]]
+            groups = [group for entry in each if (group := _run_group(plot, *entry, models))["panels"]]
         else:
-            groups = list(_task_groups(plot, plot.of_task(runs, score), score)) if plot.of_task else []
+            groups = list(_task_groups(plot, plot.of_task(runs, score), score, models)) if plot.of_task else []
         if groups:
             text = plot.text.format(measured=measured(run.spec for run in score.runs))
             text = text[0].upper() + text[1:]
@@ -40,41 +42,61 @@ def sections(runs: Sequence[Run], score: Score, labels: Sequence[str]) -> Iterat
             yield {"id": plot.kind, "title": plot.title, "text": text, "groups": groups, "wide": wide}
 
 
-def _run_group(plot: Plot, run: Run, scored: RunScore, label: str) -> dict[str, Any]:
+def _run_group(
+    plot: Plot, run: Run, scored: RunScore, label: str, models: Mapping[str, str]
+) -> dict[str, Any]:
     """What a plot shows of one run."""
     assert plot.of_run is not None
     assert plot.legend is not None
     task, shown = task_label(run.spec), measured([run.spec])
     titles = {cell.cell.name: _cell_title(cell, shown) for cell in scored.cells}
     name = f"{shown.capitalize()} curves of {label}, {task}"
-    panels = [_chart(f"{name}, {panel.name}", panel.draw, RUN_SIZE, titles) for panel in plot.of_run(run, scored)]
+    panels = [
+        {"svg": _chart(f"{name}, {panel.name}", panel.draw, RUN_SIZE, titles), "model": None}
+        for panel in plot.of_run(run, scored)
+    ]
     lines = plot.legend(run, scored).items() if panels else ()
     legend = _legend((entry, line.get_color(), line.get_linestyle()) for entry, line in lines)
-    return {"label": label, "task": task, "levels": _levels(run.spec), "legend": legend, "panels": panels}
+    group = {"label": label, "task": task, "levels": _levels(run.spec), "legend": legend, "panels": panels}
+    return {**group, "model": models[label], "named": _named(panels)}
 
 
-def _task_groups(plot: Plot, panels: Sequence[TaskPanel], score: Score) -> Iterator[dict[str, Any]]:
+def _named(panels: Sequence[dict[str, Any]]) -> bool:
+    """Whether any line of the panels has a text of its own."""
+    return any("<title>" in panel["svg"] for panel in panels)
+
+
+def _task_groups(
+    plot: Plot, panels: Sequence[TaskPanel], score: Score, models: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
     """What a plot shows of each task: up to `OVERLAID` models together, of more each in a panel of its own."""
-    for task, styled in by_task(score.runs).items():
+    for task, plain in by_task(score.runs).items():
+        styled = [(run, label, {**look, "gid": models[label]}) for run, label, look in plain]
         small = len(styled) > OVERLAID
         shown = [
-            _chart(f"{plot.title}, {task}, panel {index + 1}{name}", draw, RUN_SIZE if small else TASK_SIZE)
+            {"svg": _chart(f"{plot.title}, {task}, panel {index + 1}{name}", draw, size), "model": model}
             for index, panel in enumerate(panels)
-            for name, draw in (_of_each(panel, styled) if small else _of_all(panel, styled))
+            for name, model, draw, size in (_of_each(panel, styled, models) if small else _of_all(panel, styled))
         ]
         legend = () if small else _legend((label, look["color"], look["linestyle"]) for _, label, look in styled)
-        yield {"label": None, "task": task, "levels": None, "legend": legend, "panels": shown}
+        for entry in legend:
+            entry["model"] = models[entry["name"]]
+        group = {"label": None, "task": task, "levels": None, "legend": legend, "panels": shown}
+        yield {**group, "model": None, "named": False}
 
 
-def _of_all(panel: TaskPanel, styled: Styled) -> list[tuple[str, Callable[[Any], None]]]:
+Drawn = Iterator[tuple[str, str | None, Callable[[Axes], None], tuple[float, float]]]  # name, model, draw, size
+
+
+def _of_all(panel: TaskPanel, styled: Styled) -> Drawn:
     def draw(axes: Axes) -> None:
         panel(axes, styled, ())
         end_on_ticks(axes)
 
-    return [("", draw)]
+    yield "", None, draw, TASK_SIZE
 
 
-def _of_each(panel: TaskPanel, styled: Styled) -> list[tuple[str, Callable[[Any], None]]]:
+def _of_each(panel: TaskPanel, styled: Styled, models: Mapping[str, str]) -> Drawn:
     def of_one(number: int) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
             draw_one_of_many(axes, panel, styled, number)
@@ -82,7 +104,8 @@ def _of_each(panel: TaskPanel, styled: Styled) -> list[tuple[str, Callable[[Any]
 
         return draw
 
-    return [(f", {label}", of_one(number)) for number, (_, label, _) in enumerate(styled)]
+    for index, (_, label, _) in enumerate(styled):
+        yield f", {label}", models[label], of_one(index), RUN_SIZE
 
 
 def _levels(spec: RunSpec) -> str:
@@ -113,5 +136,6 @@ def _legend(entries: Iterable[tuple[str, Any, Any]]) -> list[dict[str, str]]:
     """Names with colours and lines of matplotlib, as the page's variables and CSS name them."""
     lines = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed", "None": "solid"}  # None: a mark alone
     return [
-        {"name": name, "colour": figures.PAGE_COLOURS[colour], "line": lines[line]} for name, colour, line in entries
+        {"name": name, "colour": figures.PAGE_COLOURS[colour], "line": lines[line], "model": ""}
+        for name, colour, line in entries
     ]

@@ -117,6 +117,7 @@ def draw_one_of_many(axes: Axes, draw: TaskPanel, styled: Styled, number: int) -
     """One run in colour, the others in grey behind it."""
     entry = styled[number]
     look = {**entry[2], **figures.series_style(0)}
+    look.pop("gid", None)  # the whole panel is the run's
     draw(axes, [(entry[0], entry[1], look)], [other for other in styled if other is not entry])
     end_on_ticks(axes)
 
@@ -148,7 +149,8 @@ def draw_survival(axes: Axes, styled: Styled, faint: Styled = ()) -> None:
             )
         )
         axes.step(times, share, where="post", label=label, **look)
-        axes.fill_between(times, low, high, step="post", alpha=0.15, linewidth=0, color=look["color"])
+        band: Look = {"alpha": 0.15, "linewidth": 0, "color": look["color"], "gid": look.get("gid")}
+        axes.fill_between(times, low, high, step="post", **band)
     axes.set_xlim(0, max(run.spec.protocol.budget for run, _, _ in (*styled, *faint)))
     _shares(axes, "cells without Eureka-moment")
     axes.set_xlabel("training samples")
@@ -213,7 +215,9 @@ def draw_intervals(
     axes.set_ylim(-0.03, 1.03)
     if points:
         x, y, low, high = np.array(points).T
-        axes.errorbar(x, y, yerr=(y - low, high - y), label=label, **look, **POINTS)
+        drawn = axes.errorbar(x, y, yerr=(y - low, high - y), label=label, **look, **POINTS)
+        for part in drawn.get_children():
+            part.set_gid(look.get("gid"))
 
 
 # The panels of a task in each figure that compares models.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import Score
 
 
 def run_labels(runs: Sequence[RunScore]) -> list[str]:
@@ -39,6 +40,16 @@ def labels_of_one_task(runs: Sequence[RunScore]) -> list[str]:
         for run, label in zip(runs, labels, strict=True)
     ]
     return _numbered([("", label) for label in named])
+
+
+def overall_labels(score: Score) -> list[str]:
+    """A name for each entry of `score.overall`: that of its model's runs."""
+    labels = run_labels(score.runs)
+    named = {
+        (run.spec.model.name, run.spec.protocol_name, str(run.spec.changes)): label
+        for run, label in zip(score.runs, labels, strict=True)
+    }
+    return [named[entry.model, entry.protocol, str(entry.changes)] for entry in score.overall]
 
 
 def _numbered(labels: Sequence[tuple[str, str]]) -> list[str]:
