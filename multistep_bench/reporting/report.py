@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from multistep_bench import __version__
 from multistep_bench.errors import BenchError
@@ -74,12 +75,18 @@ def _is_report(path: Path) -> bool:
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
+        "breakable": _breakable,
         "number": number,
         "rate": rate_label,
         "count": lambda value: "–" if value is None else f"{value:,.0f}",
         "duration": lambda value: "–" if value is None else duration(value),
     }
     return environment
+
+
+def _breakable(name: str) -> Markup:
+    """A name that a narrow column breaks where its words end."""
+    return Markup(re.sub(r"([_.,/])", r"\1<wbr>", str(escape(name))))
 
 
 def _file(name: str) -> str:
@@ -96,6 +103,7 @@ def _content(runs: Sequence[Run], score: Score, reference: str | None) -> dict[s
     charts = list(sections(runs, score, labels, models))
     for chart in charts:
         chart["folded"] = sum(len(group["panels"]) for group in chart["groups"]) > SHOWN_AT_ONCE
+        chart["beside"] = chart["wide"] and not chart["folded"] and all(len(g["panels"]) == 1 for g in chart["groups"])
     return {
         "generator": GENERATOR,
         "title": f"{_counted(models, 'models')} on {_counted(tasks, 'tasks')}",
@@ -144,7 +152,10 @@ def _notes(runs: Sequence[RunScore], labels: Sequence[str], several_tasks: bool)
     for run, label in zip(runs, labels, strict=True):
         for note in _notes_on(run):
             about.setdefault(note, []).append(f"{label} on {task_label(run.spec)}" if several_tasks else label)
-    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
+    every = f"all {len(runs)} runs" if len(runs) > 3 else ""
+    return [
+        f"{every if every and len(names) == len(runs) else ', '.join(names)}: {note}" for note, names in about.items()
+    ]
 
 
 def _notes_on(run: RunScore) -> Iterator[str]:

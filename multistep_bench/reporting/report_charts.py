@@ -42,9 +42,7 @@ def sections(
             yield {"id": plot.kind, "title": plot.title, "text": text, "groups": groups, "wide": wide}
 
 
-def _run_group(
-    plot: Plot, run: Run, scored: RunScore, label: str, models: Mapping[str, str]
-) -> dict[str, Any]:
+def _run_group(plot: Plot, run: Run, scored: RunScore, label: str, models: Mapping[str, str]) -> dict[str, Any]:
     """What a plot shows of one run."""
     assert plot.of_run is not None
     assert plot.legend is not None

@@ -60,9 +60,7 @@ def in_words(each: Against, comparisons: int) -> str:
     return f"{each.comparison.sentence()} The p-values, {count} {'; '.join(corrected)}."
 
 
-def _rows(
-    comparisons: Comparisons, labels: Mapping[int, str], models: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _rows(comparisons: Comparisons, labels: Mapping[int, str], models: Mapping[str, str]) -> list[dict[str, Any]]:
     cells: dict[str, dict[int, dict[str, Any]]] = {}
     for column, task in enumerate(comparisons.tasks):
         reference = task.against[0].comparison.b
