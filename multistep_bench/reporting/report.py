@@ -75,7 +75,7 @@ def _is_report(path: Path) -> bool:
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
-        "breakable": _breakable,
+        "breakable": breakable,
         "number": number,
         "rate": rate_label,
         "count": lambda value: "–" if value is None else f"{value:,.0f}",
@@ -84,9 +84,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _breakable(name: str) -> Markup:
+def breakable(name: str) -> Markup:
     """A name that a narrow column breaks where its words end."""
-    return Markup(re.sub(r"([_.,/])", r"\1<wbr>", str(escape(name))))
+    return Markup(re.sub(r"([_.,/-])", r"\1<wbr>", str(escape(name))))
 
 
 def _file(name: str) -> str:
