@@ -6,6 +6,7 @@ import pytest
 import torch
 from image_data import image_task
 from image_data import sample as draw
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from typer.testing import CliRunner
@@ -114,7 +115,7 @@ def test_the_picture_holds_one_frame_a_sample(tmp_path: Path) -> None:
     for frame in frames:
         assert (frame.get_width(), frame.get_height()) == (width, height)
         assert {(frame.get_x() + 0.5) % 28, (frame.get_y() + 0.5) % 28} == {0}
-        assert figures.matplotlib.colors.to_hex(frame.get_edgecolor()) == ASKED
+        assert to_hex(frame.get_edgecolor()) == ASKED
 
 
 def test_a_task_that_names_no_tile_has_no_frame() -> None:
