@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from multistep_bench.strict import Strict
     from multistep_bench.training.kept import load_model
     from multistep_bench.training.plan import plan
+    from multistep_bench.training.relay import NullObserver, Observer
     from multistep_bench.training.sweep import sweep
     from multistep_bench.trusted_code import trust
 
@@ -33,6 +34,8 @@ _HOMES = {
     "Batch": "batch",
     "BenchError": "errors",
     "Levels": "cards",
+    "NullObserver": "training.relay",
+    "Observer": "training.relay",
     "Strict": "strict",
     "TaskGenerator": "generators.base",
     "TaskInfo": "batch",
@@ -62,6 +65,8 @@ __all__ = [
     "Batch",
     "BenchError",
     "Levels",
+    "NullObserver",
+    "Observer",
     "Strict",
     "TaskGenerator",
     "TaskInfo",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from multistep_bench.errors import BenchError
+from multistep_bench.protocol import Recipe
 from multistep_bench.training.plan import default_folder, plan
 
 TASK = "two_step_digits-v1"
@@ -20,6 +21,18 @@ def test_changes_are_laid_over_the_cards_and_named_in_the_spec() -> None:
     assert spec.changes == changes
     assert len(spec.cells()) == 7
     assert list(spec.task.protocols) == ["smoke"]
+
+
+def test_a_recipe_is_changed_key_by_key() -> None:
+    changes = {"recipe.learning_rate_multipliers": {"attn.q": 4.0}}
+    assert plan(TASK, "vit", "smoke", changes).model.recipe == Recipe(learning_rate_multipliers={"attn.q": 4.0})
+    spectral = plan(TASK, "vit_sigma_reparam", "smoke", changes)
+    assert spectral.model.recipe == Recipe(learning_rate_multipliers={"attn.q": 4.0}, linear_layers="spectral")
+    assert spectral.identity() != plan(TASK, "vit_sigma_reparam", "smoke").identity()
+    with pytest.raises(BenchError, match=r"recipe of vit.*'gradient_rescale', did you mean 'gradient_rescaling'"):
+        plan(TASK, "vit", "smoke", {"recipe.gradient_rescale": "layer"})
+    with pytest.raises(BenchError, match=r"a key starts with task\., model\., protocol\. or recipe\."):
+        plan(TASK, "vit", "smoke", {"recipes.linear_layers": "spectral"})
 
 
 def test_a_claim_can_be_made_on_seeds_that_a_screen_did_not_use() -> None:
@@ -69,7 +82,7 @@ def test_everything_that_decides_a_curve_decides_the_hash() -> None:
     [
         (LINEAR, "smoke", {"protocol.budget": -5}, r"'budget': Input should be greater than 0 \(got -5\)"),
         (LINEAR, "smoke", {"protocol.sedes": 5}, "unknown key 'sedes', did you mean 'seeds'?"),
-        (LINEAR, "smoke", {"seeds": 5}, "--set seeds: a key starts with task., model. or protocol."),
+        (LINEAR, "smoke", {"seeds": 5}, "--set seeds: a key starts with task., model., protocol. or recipe."),
         (LINEAR, "smoke", {"task.lable_noise": 0.1}, "unknown key 'lable_noise', did you mean 'label_noise'?"),
         (LINEAR, "smoke", {"model.depth": 4}, "depth"),
         (LINEAR, "smook", {}, "no protocol of two_step_digits-v1 'smook'. Did you mean 'smoke'?"),

@@ -268,6 +268,14 @@ MODELS: dict[str, tuple[dict[str, Any], str]] = {
     "the oracle by another name": ({"model": "mine", "builder": "vit_oracle"}, "sees the intermediate variables"),
     "barred by its card": ({"leaderboard": False}, "barred by its card"),
     "the name of a baseline": ({"model": "vit"}, "not the shipped baseline of that name"),
+    "an unlisted recipe": (
+        {"recipe": {"linear_layers": "spectral"}},
+        "not what that name builds with the changes listed",
+    ),
+    "another recipe than listed": (
+        {"recipe": {"linear_layers": "spectral"}, "changes": {"recipe.linear_layers": None}},
+        "it lists recipe.linear_layers=None and was trained with spectral",
+    ),
     "an unlisted option": ({"config": {"width": 512}}, "not what that name builds with the changes listed"),
     "pretrained weights": (
         {"model": "timm/resnet18", "config": {"checkpoint_path": "x"}, "changes": {"model.checkpoint_path": "x"}},
@@ -287,7 +295,15 @@ def test_a_model_that_may_not_compete_is_refused(tmp_path: Path, name: str) -> N
     spec = entries.make_spec(**{key: value for key, value in keys.items() if key != "changes"})
     spec = spec.model_copy(update={"changes": changes})
     with pytest.raises(Exception, match=expected):
-        entries.make_entry(entries.make_board(tmp_path / "board"), spec=spec)
+        entries.make_entry(entries.make_board(tmp_path / "board"), spec=spec, declared_open="recipe" in keys)
+
+
+def test_a_recipe_that_is_listed_competes_on_the_open_track(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {"learning_rate_multipliers": {"attn.q": 4.0}}
+    spec = entries.make_spec(recipe=recipe)
+    spec = spec.model_copy(update={"changes": {f"recipe.{key}": value for key, value in recipe.items()}})
+    entry = entries.make_entry(entries.make_board(tmp_path / "board"), spec=spec, declared_open=True)
+    assert problems(entry) == ""
 
 
 def test_a_forged_score_track_scorer_or_name_is_found(entry: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands of the reference results: `baselines build` and `baselines replay`."""
+"""The commands of the reference results: `baselines train`, `baselines build` and `baselines replay`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,19 +6,56 @@ from typing import Annotated
 import typer
 
 from multistep_bench.cli.app import JsonOption, RootOption, app
-from multistep_bench.reporting.terminal import print_json, say
+from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
 app.add_typer(baselines_app, name="baselines")
 
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="With README.md and results/ [default: that of the suite]")
+]
+OnlyOption = Annotated[str, typer.Option("--only", help="Runs whose TASK/PROTOCOL/MODEL contains this text.")]
 STALE = 1
+
+
+@baselines_app.command("train")
+def train_missing(
+    only: OnlyOption = "",
+    out: Annotated[Path, typer.Option(help="Where runs lie until they are whole.")] = Path("runs/baselines"),
+    folder: FolderOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take here, and write nothing.")] = False,
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the reference runs of results/sweep.toml that are missing, add the whole ones, and write the tables."""
+    from multistep_bench.cards import card_folder
+    from multistep_bench.cli.sweep import print_prices, train_sweep
+    from multistep_bench.reporting.logs import Logs
+    from multistep_bench.reporting.reference_tables import update_page
+    from multistep_bench.training.reference_sweep import collect, missing_references
+
+    folder = folder or card_folder("baselines")
+    collect(folder, out)  # what an interrupted call left whole
+    missing = missing_references(folder, only)
+    if not missing:
+        say(f"no reference run{f' with {only} in its name' if only else ''} is missing in {folder / 'results'}")
+    elif dry_run:
+        print_prices(missing, out, data_root, as_json, device=device, workers=workers)
+        return
+    try:
+        if missing:
+            console = Terminal(stderr=as_json)
+            train_sweep(missing, out, data_root, console, as_json, Logs([]), device=device, workers=workers)
+    finally:  # where cells broke or Ctrl-C came, the other runs are added all the same
+        collect(folder, out)
+    update_page(folder)
 
 
 @baselines_app.command("build")
 def build_tables(
-    folder: Annotated[
-        Path | None, typer.Option("--folder", help="With README.md and results/ [default: that of the suite]")
-    ] = None,
+    folder: FolderOption = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit code 1 where a table is not what the runs give.")
     ] = False,
@@ -42,7 +79,7 @@ def build_tables(
 @baselines_app.command("replay")
 def replay_runs(
     evaluations: Annotated[int, typer.Option(min=2, help="How many evaluations of one cell to make again.")] = 5,
-    only: Annotated[str, typer.Option(help="Runs whose TASK/PROTOCOL/MODEL contains this text.")] = "",
+    only: OnlyOption = "",
     restate: Annotated[
         bool, typer.Option("--restate", help="Write the present code's hash into runs that come out bit-equal.")
     ] = False,

@@ -106,7 +106,7 @@ def check_model(
     task: TaskOption = DEFAULT_TASK,
     protocol: Annotated[str, typer.Option(help="One of the task's protocols.")] = DEFAULT_PROTOCOL,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="task.KEY=VALUE, model.KEY=VALUE or protocol.KEY=VALUE.")
+        list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
     data_root: RootOption = None,
     as_json: JsonOption = False,

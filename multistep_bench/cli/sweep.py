@@ -11,6 +11,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.reporting.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
+    from multistep_bench.reporting.logs import Logs
     from multistep_bench.runs.store import Run
     from multistep_bench.training.sweep import Member, Sweep
 
@@ -71,6 +72,7 @@ def train_sweep(
     data_root: Path | None,
     console: Terminal,
     as_json: bool,
+    logs: "Logs",
     **place: Any,
 ) -> None:
     """Plans and trains sweeps, with a table of their runs while they train, and prints their scores."""
@@ -78,7 +80,8 @@ def train_sweep(
     from multistep_bench.training.sweep import launch_sweep
 
     members = _planned(sweeps, out, data_root, console)
-    observers = make_observers(console, [(member.spec, member.name) for member in members])
+    seats = make_observers(console, [(member.spec, member.name) for member in members])
+    observers = [logs.beside(seat) for seat in seats]
     done = launch_sweep(members, data_root, observers=observers, **place)
     _print_sweep(members, done, console, as_json)
 

@@ -12,6 +12,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.reporting.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
+    from multistep_bench.reporting.logs import Logs
     from multistep_bench.runs.spec import RunSpec
     from multistep_bench.runs.store import Run
     from multistep_bench.training.sweep import Sweep
@@ -51,7 +52,7 @@ def run(
     budget: Annotated[int | None, typer.Option(help="Training samples per cell instead of the protocol's.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 for mixed precision.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="task.KEY=VALUE, model.KEY=VALUE or protocol.KEY=VALUE.")
+        list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
@@ -69,6 +70,9 @@ def run(
     diagnostics: Annotated[
         str | None,
         typer.Option(help="Record beside the curves: gradients,attention,logits[,every=N evaluations]."),
+    ] = None,
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, or package.module:make of an observer; several are told.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost, and write nothing.")
@@ -104,24 +108,39 @@ def run(
         "keep_checkpoints": keep_checkpoints,
     }
     console = Terminal(stderr=as_json)
+    from multistep_bench.reporting.logs import Logs
+
+    logs = Logs(log or [])
     try:
         if alone:
-            _train(first, out, data_root, console, as_json, **place)
+            _train(first, out, data_root, console, as_json, logs, **place)
         else:
-            train_sweep(sweeps, out, data_root, console, as_json, **place)
+            train_sweep(sweeps, out, data_root, console, as_json, logs, **place)
+        logs.check()
     except KeyboardInterrupt:
         console.print("interrupted; finished cells are kept, and the same command resumes")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def _train(
-    asked: "Sweep", out: Path | None, data_root: Path | None, console: Terminal, as_json: bool, **place: Any
+    asked: "Sweep",
+    out: Path | None,
+    data_root: Path | None,
+    console: Terminal,
+    as_json: bool,
+    logs: "Logs",
+    **place: Any,
 ) -> None:
     from multistep_bench.reporting.console import make_observer
     from multistep_bench.training.launch import run as train
 
     (task,), (model,) = asked.tasks, asked.models
-    options = {"changes": asked.changes, "data_root": data_root, "observer": make_observer(console), **place}
+    options = {
+        "changes": asked.changes,
+        "data_root": data_root,
+        "observer": logs.beside(make_observer(console)),
+        **place,
+    }
     done = train(task, model, asked.protocol, out, on_failure="keep", **options)
     _print_run(done, console, as_json)
 

@@ -14,10 +14,11 @@ from torch import nn
 from multistep_bench.batch import TaskInfo
 from multistep_bench.errors import ModelError, NotFound
 from multistep_bench.models.answers import obvious_logits
-from multistep_bench.models.sequence import SIZES
+from multistep_bench.models.hf_configuration import candidate_keys
 
 PREFIX = "hf/"
 HINT = "mstep-bench list models --all"
+PROBLEM = 300  # characters of a library's error
 
 
 class LanguageModel(nn.Module):
@@ -72,50 +73,39 @@ def build_hf(name: str, info: TaskInfo, **options: Any) -> nn.Module:
 
     The task gives vocabulary and length; its preset of model size (as of the model "sequence") gives hidden_size,
     num_hidden_layers, num_attention_heads and intermediate_size, where the configuration has them; everything else is
-    the configuration's default, dropout too, except that weights are not tied and no token is padding.
+    the configuration's default, dropout too, except that weights are not tied and no token is padding; a model that
+    cannot do without padding gets a token of its own for it, which the task never shows.
     options: keys of the configuration, which override all of this.
     Raises `ModelError` or `NotFound` for what does not fit.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
-
     space = info.observation_space
     if info.kind != "tokens" or not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ModelError(f"model '{PREFIX}{name}' reads tokens, and the {info.kind} inputs of {info.id} are {space}")
     vocabulary = max(int(space.high.max()) + 1, info.num_classes)
-    keys = _keys(name, info, options, vocabulary, space.shape[0])
+    one_answer = isinstance(info.target_space, spaces.Discrete)
+    problems: list[Exception] = []
+    state = torch.get_rng_state()
+    for keys in candidate_keys(PREFIX + name, info, options, vocabulary, space.shape[0]):
+        torch.set_rng_state(state)  # what was tried before drew weights
+        try:
+            model = LanguageModel(_from_configuration(name, keys), info.num_classes, one_answer=one_answer)
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, space.shape[0], dtype=torch.int64, device=next(model.parameters()).device))
+            return model.train()
+        except Exception as error:  # each checks its configuration in its own way, some when they are called
+            problems.append(error)
+    first = problems[0]
+    raise ModelError(
+        f"model '{PREFIX}{name}' cannot be built from its configuration: {type(first).__name__}:"
+        f" {' '.join(str(first).split())[:PROBLEM]}; set model.KEY for keys of it"
+    ) from first
+
+
+def _from_configuration(name: str, keys: dict[str, Any]) -> nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
     factory = AutoModelForMaskedLM if name in _tables()[1] else AutoModelForCausalLM
-    try:
-        model = factory.from_config(AutoConfig.for_model(name, **keys))
-    except Exception as error:  # each checks its configuration in its own way
-        raise ModelError(
-            f"model '{PREFIX}{name}' cannot be built from its configuration: {type(error).__name__}: {error};"
-            " set model.KEY for keys of it"
-        ) from error
-    return LanguageModel(model, info.num_classes, one_answer=isinstance(info.target_space, spaces.Discrete))
-
-
-def _keys(name: str, info: TaskInfo, options: dict[str, Any], vocabulary: int, length: int) -> dict[str, Any]:
-    """The keys of the configuration that the task and the options set."""
-    from transformers import AutoConfig
-
-    default = AutoConfig.for_model(name)
-    known = {*default.to_dict(), *default.attribute_map}
-    for key in options:
-        if key not in known:
-            raise NotFound(f"option of '{PREFIX}{name}'", key, known, f"keys of {type(default).__name__}")
-    standard = {own: key for key, own in default.attribute_map.items()}
-    given = {standard.get(key, key): value for key, value in options.items()}
-    size = SIZES[info.size]
-    keys: dict[str, Any] = {"hidden_size": size.width, "num_hidden_layers": size.depth}
-    if getattr(default, "num_attention_heads", None) is not None:
-        width, heads = given.get("hidden_size", size.width), given.get("num_attention_heads", size.heads)
-        keys |= {"num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": width // heads}
-        keys["intermediate_size"] = int(size.mlp_ratio * width)
-    keys["max_position_embeddings"] = length
-    present = {key: value for key, value in keys.items() if getattr(default, key, None) is not None}
-    fixed = {"vocab_size": vocabulary, "tie_word_embeddings": False, "use_cache": False}
-    no_token = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
-    return {**present, **fixed, **no_token, **given}
+    return factory.from_config(AutoConfig.for_model(name, **keys))
 
 
 def _installed(model: str) -> None:

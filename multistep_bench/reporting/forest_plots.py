@@ -91,7 +91,7 @@ def forest_rows(
 
 def _unchanged(runs: Sequence[Run], indices: Sequence[int]) -> int:
     """Of several runs of a model the one whose model is as its card says, else the first."""
-    changed = [any(key.startswith("model.") for key in runs[index].spec.changes) for index in indices]
+    changed = [any(key.startswith(("model.", "recipe.")) for key in runs[index].spec.changes) for index in indices]
     return indices[changed.index(False) if False in changed else 0]
 
 

@@ -62,7 +62,7 @@ def load_diagnostics(run: Run | str | Path) -> dict[Cell, Arrays]:
     for cell in run.spec.cells():
         path = diagnostics_path(run.path, cell)
         if path.is_file():
-            found[cell] = _read(path)
+            found[cell] = read_diagnostics(path)
     if not found:
         raise RunError(f"no diagnostics stand in {run.path}; train it with --diagnostics gradients,attention,logits")
     return found
@@ -73,7 +73,8 @@ def has_diagnostics(run: Run) -> bool:
     return any(diagnostics_path(run.path, cell).is_file() for cell in run.spec.cells())
 
 
-def _read(path: Path) -> Arrays:
+def read_diagnostics(path: Path) -> Arrays:
+    """The arrays of one cell's file; raises `RunError` if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -21,7 +21,8 @@ from multistep_bench.training.randomness import own_randomness, seed_everything
 from multistep_bench.training.rehearsal import rehearse
 from multistep_bench.training.trainer import training_loss
 
-SECTIONS = ("task", "model", "protocol")
+SECTIONS = ("task", "model", "protocol", "recipe")
+STARTS = "task., model., protocol. or recipe."
 
 
 @own_randomness(torch.device("cpu"))  # also of what the first import of a library draws
@@ -34,7 +35,7 @@ def plan(
 ) -> RunSpec:
     """The specification of a run; writes nothing.
 
-    changes: "task.PARAMETER", "model.OPTION" or "protocol.KEY" → value, laid over the cards.
+    changes: "task.PARAMETER", "model.OPTION", "protocol.KEY" or "recipe.KEY" → value, laid over the cards.
     Builds the model on the CPU, checks that it takes the task's inputs and answers with logits of the right shape,
     and rehearses its training. Raises a `BenchError` for anything that could not be trained.
     """
@@ -42,7 +43,9 @@ def plan(
     parts = _split(changes)
     card = _resolved_card(load_task(task), protocol, parts, data_root)
     baseline = models.resolve_model(model)
-    baseline = changed(baseline, {"config": {**baseline.config, **parts["model"]}}, f"model {baseline.name}")
+    recipe = changed(baseline.recipe, parts["recipe"], f"recipe of {baseline.name}")
+    config = {**baseline.config, **parts["model"]}
+    baseline = changed(baseline, {"config": config, "recipe": recipe.model_dump()}, f"model {baseline.name}")
     generator = make_task(card, data_root)
     batch = generator.sample(2, split="eval", rng=seeds.generator(seeds.derive("plan")))
     seed_everything(seeds.derive("plan"))
@@ -89,7 +92,7 @@ def _split(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in changes.items():
         section, _, name = key.partition(".")
         if section not in parts or not name:
-            raise CardError(f"--set {key}: a key starts with task., model. or protocol., as in protocol.seeds=5")
+            raise CardError(f"--set {key}: a key starts with {STARTS}, as in protocol.seeds=5")
         parts[section][name] = value
     return parts
 

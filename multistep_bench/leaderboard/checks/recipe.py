@@ -90,13 +90,14 @@ def _task_problems(spec: RunSpec) -> Iterator[str]:
 
 def _change_problems(spec: RunSpec, different: set[str]) -> Iterator[str]:
     """Where the changes that a specification lists are not those that it made."""
-    made = spec.protocol.model_dump(mode="json")
+    made = {"protocol": spec.protocol.model_dump(mode="json"), "recipe": spec.model.recipe.model_dump(mode="json")}
     for key, value in spec.changes.items():
         section, _, name = key.partition(".")
-        if section == "protocol" and name in made:
-            if made[name] != value:
-                yield f"it lists {key}={str(value)[:60]} and was trained with {made[name]}"
-            different.discard(name)
+        if name in made.get(section, ()):
+            if made[section][name] != value:
+                yield f"it lists {key}={str(value)[:60]} and was trained with {str(made[section][name])[:60]}"
+            if section == "protocol":
+                different.discard(name)
         elif section == "model" and name in spec.model.config:
             if spec.model.config[name] != value:
                 yield f"it lists {key}={str(value)[:60]} and was built with {str(spec.model.config[name])[:60]}"
@@ -126,17 +127,20 @@ def _model_problems(spec: RunSpec) -> Iterator[str]:
         loading = [key for key in model.config if key.startswith(PRETRAINED_OPTIONS)]
         if loading:
             yield f"option {loading[0]!r} of timm reads weights; models start untrained"
-    changes = {key.partition(".")[2]: value for key, value in spec.changes.items() if key.startswith("model.")}
+    changed = {"model": {}, "recipe": {}}
+    for key, value in spec.changes.items():
+        section, _, name = key.partition(".")
+        changed.get(section, {})[name] = value
+    found = (model.builder, model.recipe.model_dump(mode="json"), model.config)
     if model.name in list_baselines():
         card = _baseline(model.name)
-        if (model.builder, model.recipe, model.config) != (card.model, card.recipe, {**card.config, **changes}):
+        recipe = card.recipe.model_dump(mode="json") | changed["recipe"]
+        if found != (card.model, recipe, {**card.config, **changed["model"]}):
             yield f"model '{model.name}' is not the shipped baseline of that name with the changes listed"
-    elif _is_given_by_name(model.name) and (model.builder, model.recipe, model.config) != (
-        model.name,
-        Recipe(),
-        changes,
-    ):
-        yield f"model '{model.name}' is not what that name builds with the changes listed"
+    elif _is_given_by_name(model.name):
+        recipe = Recipe().model_dump(mode="json") | changed["recipe"]
+        if found != (model.name, recipe, changed["model"]):
+            yield f"model '{model.name}' is not what that name builds with the changes listed"
 
 
 def shipped(spec: RunSpec) -> bool:

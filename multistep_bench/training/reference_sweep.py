@@ -1,0 +1,67 @@
+"""The declared reference runs, baselines/results/sweep.toml: which are missing, and where whole ones go."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from multistep_bench.errors import RunError
+from multistep_bench.runs.store import read_run, write_packed
+from multistep_bench.training.sweep import Sweep, read_sweeps
+
+DECLARED = "sweep.toml"
+
+
+def declared_references(folder: Path) -> Iterator[tuple[str, Sweep]]:
+    """TASK/PROTOCOL/MODEL of each declared run with a sweep of it alone.
+
+    folder: of the baselines. Raises `CardError` for a file that is no list of sweeps, and `RunError` for one that
+    names a run twice or has variants, for which a name has no place.
+    """
+    path = folder / "results" / DECLARED
+    seen: set[str] = set()
+    for sweep in read_sweeps(path):
+        if sweep.variants:
+            raise RunError(f"{path} has variants ({', '.join(sweep.variants)}); a reference run is a baseline as it is")
+        for task in sweep.tasks:
+            for model in sweep.models:
+                name = f"{task}/{sweep.protocol}/{model}"
+                if name in seen:
+                    raise RunError(f"{path} names {name} twice")
+                seen.add(name)
+                yield name, sweep.model_copy(update={"tasks": (task,), "models": (model,)})
+
+
+def missing_references(folder: Path, only: str = "") -> tuple[Sweep, ...]:
+    """A sweep for each declared run without a file results/TASK/PROTOCOL/MODEL.jsonl; only: a part of those names.
+
+    Raises `RunError` where no declared run's name contains `only`.
+    """
+    declared = dict(declared_references(folder))
+    asked = {name: sweep for name, sweep in declared.items() if only in name}
+    if not asked:
+        raise RunError(
+            f"no reference run's TASK/PROTOCOL/MODEL contains '{only}'; {folder / 'results' / DECLARED} declares"
+            f" {len(declared)}, such as {next(iter(declared), 'none')}"
+        )
+    return tuple(sweep for name, sweep in asked.items() if not _place(folder, name).exists())
+
+
+def collect(folder: Path, root: Path) -> list[Path]:
+    """Copies the whole ones of the declared runs that lie below a sweep's root into results/; returns what was added.
+
+    A run with a failed cell stays where it is: the next call tries it again.
+    """
+    added = []
+    for name, _ in declared_references(folder):
+        task, protocol, model = name.split("/")
+        found, place = root / task / model / protocol / "run.jsonl", _place(folder, name)
+        if found.is_file() and not place.exists():
+            run = read_run(found)
+            if not run.missing and not run.failed:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_packed(place, run)
+                added.append(place)
+    return added
+
+
+def _place(folder: Path, name: str) -> Path:
+    return folder / "results" / f"{name}.jsonl"
