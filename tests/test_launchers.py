@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,11 +32,12 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
     spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    for options, sentence in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"launcher": "ray"}, r"needs Ray, which is not installed: pip install 'multistep-bench\[ray\]'"),
         ({"launcher": "rya"}, r"no launcher 'rya'\. Did you mean 'ray'\?"),
         ({"address": "auto"}, "--address auto: that is for --launcher ray"),
-    ):
+    ]
+    for options, sentence in cases:
         with pytest.raises(BenchError, match=sentence):
             launch(spec, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()

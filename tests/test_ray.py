@@ -26,7 +26,7 @@ ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.slow
 
 MODELS = """
-import os, signal, time
+import os, signal, sys, time
 from pathlib import Path
 from torch import nn
 import user_models
@@ -38,7 +38,7 @@ class Linear(nn.Module):
         self.net, self.steps = user_models.linear(info), 0
     def forward(self, x):
         self.steps += self.training
-        if "ray" in __import__("sys").modules and self.training:
+        if self.training and sys.argv[0].endswith("default_worker.py"):  # on a node
             self.act()
         return self.net(x)
 
@@ -94,7 +94,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def cluster(models: Path) -> Iterator[Any]:
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     cluster.add_node(**node)
     yield cluster

@@ -110,7 +110,9 @@ def describe(
 @app.command()
 def preview(
     task: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write [default: TASK.png]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf [default: TASK.png]")
+    ] = None,
     n: Annotated[int, typer.Option("--samples", "-n", min=1, max=64, help="Samples to draw.")] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="task.KEY=VALUE")] = None,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep_bench.desk.tables import markdown_lines
+from multistep_bench.desk import tables as desk_tables
 from multistep_bench.errors import BenchError
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import run_labels, task_label
@@ -84,7 +84,7 @@ def print_tables(console: Console, tables: Sequence[Lines]) -> None:
 
 def markdown(tables: Sequence[Lines]) -> str:
     """The same tables in Markdown."""
-    return "\n".join(f"**{each.title}**: {each.note}.\n\n{markdown_lines(each.lines)}" for each in tables)
+    return "\n".join(f"**{each.title}**: {each.note}.\n\n{desk_tables.markdown(each.lines)}" for each in tables)
 
 
 def _gradients(runs: Mapping[str, Inside]) -> Iterator[list[str]]:

@@ -21,6 +21,7 @@ from multistep_bench.reporting.auxiliary_plots import (
     rate_legend,
     rate_styles,
 )
+from multistep_bench.reporting.compare_plots import CAPTION, compare_panels, plot_compare
 from multistep_bench.reporting.curve_plots import curve_legend, draw_curves, plot_curves
 from multistep_bench.reporting.diagnostic_plots import (
     attention_legend,
@@ -41,6 +42,7 @@ from multistep_bench.reporting.inside_plots import (
     probe_panels,
 )
 from multistep_bench.reporting.labels import rate_label
+from multistep_bench.reporting.paper import on_paper
 from multistep_bench.reporting.region_bars import plot_regions, region_legend, region_panels
 from multistep_bench.reporting.task_plots import BY_RATE, ROBUSTNESS, SURVIVAL, TaskPanel, plot_by_task
 from multistep_bench.runs.store import Run
@@ -66,7 +68,8 @@ class Plot:
              `BenchError`.
     needs:   what at least one run must hold; empty where every run will do. remedy: which runs hold it.
     of_run:  the panels of one run, none where it lacks what is needed. legend: what their marks mean.
-    of_task: the panels of one task, each given the runs of its models. The report shows no kind without panels.
+    of_task: (runs, their score) → the panels of a task, each given the runs of its models. The report shows no kind
+             without panels.
     options: the names of those that `write` takes.
     """
 
@@ -78,15 +81,24 @@ class Plot:
     remedy: str = ""
     of_run: Callable[[Run, RunScore], Iterator[RunPanel]] | None = None
     legend: Callable[[Run, RunScore], Mapping[str, Line2D]] | None = None
-    of_task: Sequence[TaskPanel] = ()
+    of_task: Callable[[Sequence[Run], Score], Sequence[TaskPanel]] | None = None
     options: Sequence[str] = ()
 
 
-def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path, **options: str | None) -> Path:
+def write_plot(
+    kind: str,
+    runs: Sequence[Run],
+    score: Score,
+    path: str | Path,
+    *,
+    width: str | float | None = None,
+    font_size: float | None = None,
+    **options: str | None,
+) -> Path:
     """Writes the figure of that kind and returns its path.
 
-    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf. options: of that kind, None for
-    its default.
+    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf. width: in inches, or "single" or
+    "double" for a paper's column or page. font_size: in points. options: of that kind, None for its default.
     Raises `NotFound` for a kind that is not in `PLOTS`, `BenchError` where the runs lack what the figure needs, it
     takes no such option, or it cannot be written.
     """
@@ -104,7 +116,8 @@ def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path, *
         if name not in plot.options:
             takers = ", ".join(each.kind for each in PLOTS if name in each.options)
             raise BenchError(f"--{name} {value}: a plot of kind {kind} takes no such option; leave it out ({takers})")
-    return plot.write(runs, score, path, **given)
+    with on_paper(width, font_size):
+        return plot.write(runs, score, path, **given)
 
 
 def _curves(run: Run, scored: RunScore) -> Iterator[RunPanel]:
@@ -136,10 +149,17 @@ def _by_task(kind: str, title: str, text: str, panels: Sequence[TaskPanel]) -> P
     def write(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
         return plot_by_task(score, path, panels)
 
-    return Plot(kind, title, text, write, of_task=panels)
+    return Plot(kind, title, text, write, of_task=lambda runs, score: panels)
 
 
 PLOTS = (
+    Plot(
+        kind="compare",
+        title="Models compared",
+        text=f"{{measured}} over training samples, {CAPTION}.",
+        write=plot_compare,
+        of_task=compare_panels,
+    ),
     Plot(
         kind="curves",
         title="Curves",

@@ -1,4 +1,4 @@
-"""The launcher of many machines: connects to a Ray cluster, or starts a Ray here, and asks each machine whether it can."""
+"""The launcher of many machines: connects to a Ray cluster or starts a Ray here, and asks each machine if it can."""
 
 import contextlib
 import os

@@ -88,7 +88,7 @@ class _Task:
         self.stream = remote.remote(share.job, share.group, files, installation())
 
     def listen(self) -> Share | None:
-        """Writes what came next. If the task died: what to try again; nothing where its cells are recorded as failed."""
+        """Writes what came next. If the task died: what to try again; nothing where its cells are recorded failed."""
         try:
             update: Update = cast(Any, ray.get(next(self.stream)))
         except StopIteration:
