@@ -115,7 +115,7 @@ class TaskCard(Strict):
     def protocol(self, name: str) -> Protocol:
         """The protocol of that name; raises `NotFound` with the closest match."""
         if name not in self.protocols:
-            raise NotFound(f"protocol of {self.id}", name, self.protocols, f"mstep-bench describe {self.id}")
+            raise NotFound(f"protocol of {self.id}", name, self.protocols, f"known: {', '.join(self.protocols)}")
         return self.protocols[name]
 
     def sha256(self) -> str:
@@ -163,8 +163,11 @@ def list_baselines() -> list[str]:
 
 
 def list_models() -> list[str]:
-    """Names that `--model` takes: baseline cards, registered builders and plug-ins; imports none of them."""
-    return sorted({*list_baselines(), *registry.models.names()})
+    """Names that `--model` takes as they are: baseline cards, plug-ins and what a user registered; none is imported.
+
+    Builders of the suite that stand behind several cards, such as "sequence", are not among them.
+    """
+    return sorted({*list_baselines(), *(set(registry.models.names()) - registry.models.builtin.keys())})
 
 
 def load_task(task: str | Path) -> TaskCard:

@@ -203,7 +203,7 @@ def test_a_loss_has_an_axis_of_its_own_that_shows_all_of_its_curve(tmp_path: Pat
 
 def test_the_list_says_of_each_figure_what_it_shows() -> None:
     kinds = [plot.kind for plot in PLOTS]
-    recorded = ["gradients", "attention_share"]
+    recorded = ["gradients", "attention_share", "gradient_regions", "probes", "attention"]
     assert kinds == ["compare", "curves", "auxiliary", *recorded, "survival", "rates", "robustness", "dose", "forest"]
     for plot in PLOTS:
         assert plot.title

@@ -118,7 +118,8 @@ def plot(
     kind: Annotated[
         str,
         typer.Option(
-            help="compare, curves, auxiliary, gradients, attention_share, survival, rates, robustness, dose or forest."
+            help="compare, curves, auxiliary, gradients, attention_share, gradient_regions, probes, attention,"
+            " survival, rates, robustness, dose or forest."
         ),
     ] = "curves",
     by: Annotated[str | None, typer.Option(help="Of dose: a model option, as attention_options.temperature.")] = None,

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multistep_bench import cards
-from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from, print_scores
+from multistep_bench.cli.app import (
+    AddressOption,
+    DeviceOption,
+    GpusOption,
+    JsonOption,
+    LauncherOption,
+    RootOption,
+    TrustOption,
+    WorkersOption,
+    app,
+    changes_from,
+    print_scores,
+)
 from multistep_bench.cli.sweep import print_prices, sweeps_from, train_sweep
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.terminal import Terminal, print_json
@@ -54,8 +66,11 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
+    launcher: LauncherOption = "local",
+    address: AddressOption = None,
+    gpus: GpusOption = 1.0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
     stack: Annotated[
         int | None, typer.Option(help="Cells trained as one program [default: 1 on a CPU, what fits on a GPU]")
     ] = None,
@@ -89,6 +104,11 @@ def run(
     if dry_run:
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
+        if launcher != "local":
+            raise BenchError(
+                f"--launcher {launcher}: a dry run times a cell on this machine; leave out --launcher, and give"
+                " the cores of the cluster as --workers"
+            )
         if alone:
             from multistep_bench.training.plan import plan
 
@@ -99,6 +119,9 @@ def run(
             print_prices(sweeps, out, data_root, as_json, device=device, workers=workers, diagnostics=diagnostics)
         return
     place = {
+        "launcher": launcher,
+        "address": address,
+        "gpus": gpus,
         "device": device,
         "workers": workers,
         "stack": stack,
@@ -161,6 +184,7 @@ def _print_estimate(
 def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
     """The score, then the picture: drawing may fail, and the score must not be lost with it."""
     from multistep_bench.reporting.curve_plots import plot_curves
+    from multistep_bench.runs.folder import where_tracebacks_are
     from multistep_bench.scoring.score import score
 
     result = score([done])
@@ -177,6 +201,6 @@ def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
         reasons = sorted({record.reason or "" for record in failed})
         raise BenchError(
             f"{len(failed) + missing} of {len(done.spec.cells())} cells did not finish"
-            + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+            + (f" ({'; '.join(reasons[:3])}{where_tracebacks_are([done.path])})" if reasons else "")
             + "; the same command tries them again"
         )

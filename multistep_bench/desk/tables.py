@@ -41,11 +41,11 @@ def to_markdown(score: Score) -> str:
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
-    """A line of headings and lines of cells, in Markdown."""
-    header, *lines = table
+    """Lines of cells, the first of them the headings, as a table in Markdown; all columns but the first stand right."""
+    header, *body = table
     rule = [" --- ", *[" ---: "] * (len(header) - 1)]
-    body = [[f" {_pipe(cell)} " for cell in line] for line in lines]
-    return "".join(f"|{'|'.join(line)}|\n" for line in ([f" {_pipe(cell)} " for cell in header], rule, *body))
+    cells = [[f" {_pipe(cell)} " for cell in line] for line in (header, *body)]
+    return "".join(f"|{'|'.join(line)}|\n" for line in (cells[0], rule, *cells[1:]))
 
 
 def to_latex(score: Score) -> str:

@@ -33,8 +33,17 @@ from multistep_bench.reporting.diagnostic_plots import (
 )
 from multistep_bench.reporting.dose_plots import plot_dose
 from multistep_bench.reporting.forest_plots import plot_forest
+from multistep_bench.reporting.inside_plots import (
+    map_panels,
+    no_marks,
+    plot_maps_of,
+    plot_probes_of,
+    probe_marks,
+    probe_panels,
+)
 from multistep_bench.reporting.labels import rate_label
 from multistep_bench.reporting.paper import on_paper
+from multistep_bench.reporting.region_bars import plot_regions, region_legend, region_panels
 from multistep_bench.reporting.task_plots import BY_RATE, ROBUSTNESS, SURVIVAL, TaskPanel, plot_by_task
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.run import RunScore
@@ -126,9 +135,14 @@ def _auxiliary(run: Run, scored: RunScore) -> Iterator[RunPanel]:
 def _named(panels: Callable[[Run, RunScore], Iterator[tuple[str, Callable[[Axes], None]]]]) -> Callable[..., Any]:
     def of_run(run: Run, scored: RunScore) -> Iterator[RunPanel]:
         for name, draw in panels(run, scored):
-            yield RunPanel(name, draw)
+            yield RunPanel(name, partial(_titled, name=name, draw=draw))
 
     return of_run
+
+
+def _titled(axes: Axes, name: str, draw: Callable[[Axes], None]) -> None:
+    draw(axes)
+    axes.set_title(name, loc="left")
 
 
 def _by_task(kind: str, title: str, text: str, panels: Sequence[TaskPanel]) -> Plot:
@@ -186,6 +200,41 @@ PLOTS = (
         remedy="train one with --diagnostics attention on a task with a layout",
         of_run=_named(attention_panels),
         legend=attention_legend,
+    ),
+    Plot(
+        kind="gradient_regions",
+        title="Gradients by region",
+        text="L2 norm of the part of the gradient of W_Q, W_K and W_V that comes from the tokens of each region, over"
+        " all layers together: before training, on average on the plateau, and just after the Eureka-moment. Means over"
+        " the cells of all learning rates with 95 % intervals; the scales of the panels differ.",
+        write=plot_regions,
+        needs="diagnostics of gradients by region",
+        remedy="train one with --diagnostics gradients on a task with a layout",
+        of_run=_named(region_panels),
+        legend=region_legend,
+    ),
+    Plot(
+        kind="probes",
+        title="Linear probes",
+        text="Accuracy of a linear probe on held-out items by layer and representation, before and after the"
+        " Eureka-moment, with 95 % intervals over seeds, as mstep-bench probe left it in the run's folder.",
+        write=plot_probes_of,
+        needs="tables of probes",
+        remedy="run `mstep-bench probe` on one that was trained with --keep-checkpoints",
+        of_run=_named(probe_panels),
+        legend=probe_marks,
+    ),
+    Plot(
+        kind="attention",
+        title="Attention maps",
+        text="Where the token that logits are read from attends in one held-out sample, by layer and head, as"
+        " mstep-bench attention left it in the run's folder. Heat is as bright as the largest weight on a patch; black"
+        " is weight 1.",
+        write=plot_maps_of,
+        needs="maps of attention",
+        remedy="run `mstep-bench attention` on one that was trained with --keep-checkpoints",
+        of_run=_named(map_panels),
+        legend=no_marks,
     ),
     _by_task(
         "survival",

@@ -1,6 +1,7 @@
 """Which cells of a run train together: those of a checkpoint as they were, the others stacked where they can be."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,16 @@ from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.stackable import why_not_stackable
 from multistep_bench.training.stacked import StackedTrainer, cells_that_fit
 
+StackSize = Callable[[Job, list[Cell], int | None], tuple[Job, int]]
 
-def grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | None) -> tuple[Job, list[Group]]:
-    """The groups to train: those of checkpoints as they were, the other cells stacked as far as they can be."""
+
+def grouped(
+    job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | None, stack_size: StackSize
+) -> tuple[Job, list[Group]]:
+    """The groups to train: those of checkpoints as they were, the other cells stacked as far as they can be.
+
+    stack_size: finds how many cells to train at once, as `stack_size_here` does where the device is in this machine.
+    """
     groups: list[Group] = []
     for path in checkpoints:
         try:
@@ -36,12 +44,12 @@ def grouped(job: Job, todo: list[Cell], checkpoints: list[Path], stack: int | No
     on_gpu = torch.device(job.device).type == "cuda"
     size = 1
     if rest and (stack or on_gpu) and stack != 1:
-        job, size = _stack_size(job, rest, stack)
+        job, size = stack_size(job, rest, stack)
     each = math.ceil(len(rest) / math.ceil(len(rest) / size)) if rest else 1  # groups of about one size
     return job, groups + [tuple(rest[first : first + each]) for first in range(0, len(rest), each)]
 
 
-def _stack_size(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, int]:
+def stack_size_here(job: Job, cells: list[Cell], stack: int | None) -> tuple[Job, int]:
     """How many cells to train at once; where a model cannot be stacked, 1, and the job says why."""
     if stack is not None and (reason := why_not_stacked(job.spec.protocol)) is not None:
         raise RunError(f"--stack {stack}: {reason}; leave --stack out, and cells train one at a time")

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -10,18 +10,16 @@ from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.errors import RunError
 from multistep_bench.runs.events import Outcome
-from multistep_bench.runs.folder import RunFolder
-from multistep_bench.runs.machine import available_cores, versions
+from multistep_bench.runs.folder import where_tracebacks_are
+from multistep_bench.runs.machine import versions
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
-from multistep_bench.training.device import find_device
-from multistep_bench.training.diagnosed import check_diagnostics, warn_of_cells_without
-from multistep_bench.training.group import Job
-from multistep_bench.training.grouping import grouped
+from multistep_bench.training.diagnosed import check_diagnostics
 from multistep_bench.training.kept import check_count
+from multistep_bench.training.launchers import Demand, find_launcher
+from multistep_bench.training.open_run import OpenRun
 from multistep_bench.training.plan import default_folder, plan
-from multistep_bench.training.relay import NullObserver, Observer, Relay
-from multistep_bench.training.workers import Share, train_here, train_in_processes
+from multistep_bench.training.relay import NullObserver, Observer
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -29,8 +27,12 @@ CHECKPOINT_SECONDS = 30.0
 class Place(TypedDict, total=False):
     """Where and how cells are trained; on a CPU nothing here changes a curve.
 
+    launcher:    "local" (this machine), or "ray" for a cluster of machines, see `training.launchers`.
+    address:     of the Ray cluster, HOST:PORT or "auto"; by default that of RAY_ADDRESS, or the one that runs on this
+                 machine, or else a Ray is started here for this run.
+    gpus:        share of a GPU that a group of cells takes on Ray, by default 1.
     device:      "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-    workers:     processes, on a CPU only, by default one a core; 1 trains in this process.
+    workers:     processes, on a CPU only, by default one a core; 1 trains in this process. On Ray: groups at once.
     stack:       cells trained at once as one program, by default 1 on a CPU and as many as fit on a GPU.
     checkpoint_seconds: how much work a killed run may lose; 0 saves at every evaluation.
     cell_timeout: seconds without an evaluation after which a cell is given up as failed and its process ended; None
@@ -41,6 +43,9 @@ class Place(TypedDict, total=False):
                  its Eureka-moment, for `load_model`; by default 0, none.
     """
 
+    launcher: str
+    address: str | None
+    gpus: float
     device: str
     workers: int | None
     stack: int | None
@@ -113,8 +118,9 @@ class Reasons:
         unfinished = len(done.missing) + len(done.failed)
         if unfinished and not self._keep:
             raise RunError(
-                f"{unfinished} of {len(done.spec.cells())} cells did not finish ({'; '.join(sorted(self._found)[:3])});"
-                f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
+                f"{unfinished} of {len(done.spec.cells())} cells did not finish ({'; '.join(sorted(self._found)[:3])}"
+                f"{where_tracebacks_are([done.path])}); the same call tries them again, and on_failure='keep' returns"
+                f" the run in {done.path} as it is"
             )
 
 
@@ -136,6 +142,9 @@ def launch_all(
     data_root: str | Path | None = None,
     *,
     observers: Sequence[Observer] | None = None,
+    launcher: str = "local",
+    address: str | None = None,
+    gpus: float = 1.0,
     device: str = "auto",
     workers: int | None = None,
     stack: int | None = None,
@@ -149,95 +158,38 @@ def launch_all(
     observers: one a run. Every folder is held before anything is trained; a run is packed when its last cell ends.
     Returns the runs as read back, in the order given. Raises as `run` does for what cannot be trained.
     """
-    place = find_device(device)
     if cell_timeout is not None and not cell_timeout > 0:
         raise RunError(f"--cell-timeout {cell_timeout}: more than 0 seconds are needed")
     for option, value in (("--workers", workers), ("--stack", stack)):
         if value is not None and value < 1:
             raise RunError(f"{option} {value}: at least 1 is needed")
-    if workers is not None and place.type != "cpu":
-        raise RunError(f"--workers {workers}: cells on {place} are stacked, not spread over processes; use --stack")
     wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
     for spec, _ in runs:
         check_count(keep_checkpoints, spec)
         if wanted is not None:
             check_diagnostics(spec, wanted, data_root)
-    with _the_only_run(), ExitStack() as held:
+    root = str(data_root) if data_root else None
+    demand = Demand([spec for spec, _ in runs], root, device, workers, cell_timeout, address, gpus)
+    with _the_only_run(), find_launcher(launcher)(demand) as pool, ExitStack() as held:
         watching = observers or [NullObserver() for _ in runs]
         trained = [
-            held.enter_context(_Training(spec, folder, observer))
+            held.enter_context(OpenRun(spec, folder, observer))
             for (spec, folder), observer in zip(runs, watching, strict=True)
         ]
         options: dict[str, Any] = {
-            "device": str(place),
-            "data_root": str(data_root) if data_root else None,
+            "device": str(pool.device),
+            "data_root": root,
             "checkpoint_seconds": checkpoint_seconds,
             "versions": versions(),
             "diagnostics": wanted,
             "keep": keep_checkpoints,
         }
-        shares = [share for each in trained for share in each.shares(options, stack)]
+        shares = [share for each in trained for share in each.shares(options, stack, pool.stack_size)]
         shares.sort(key=lambda share: -share.job.spec.cost(len(share.group)))
-        count = min(workers or available_cores(), len(shares)) if place.type == "cpu" else min(1, len(shares))
         for each in trained:
             each.begin()
-        if count > 1 or cell_timeout is not None:  # only another process can be ended
-            train_in_processes(shares, count, cell_timeout)
-        else:
-            train_here(shares)
+        pool.train(shares)
         return [each.finish() for each in trained]
-
-
-class _Training:
-    """A run whose folder this process holds; use as a context manager. It is packed when its last group has ended."""
-
-    def __init__(self, spec: RunSpec, path: Path, observer: Observer) -> None:
-        self.spec, self.path, self.observer = spec, path, observer
-        self._folder = RunFolder(path, spec)
-        self._relay = Relay(observer)
-        self._open = ExitStack()
-        self._left = 0  # groups
-        self._done: Run | None = None
-
-    def __enter__(self) -> "_Training":
-        self._open.enter_context(self._folder)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
-
-    def shares(self, options: Mapping[str, Any], stack: int | None) -> list[Share]:
-        """Its unfinished cells, in groups; options: of a `Job`, alike for every run."""
-        self._finished = self._folder.finished()
-        if options["diagnostics"] is not None:
-            warn_of_cells_without(self.path, self._finished)
-        attempts = self._folder.attempts()
-        job = Job(self.spec, self.path, finished=frozenset(self._finished), attempts=attempts, **options)
-        todo = [cell for cell in self.spec.cells() if cell not in self._finished]
-        job, groups = grouped(job, todo, self._folder.checkpoints(), stack)
-        self._left = len(groups)
-        return [Share(job, group, self._relay, self._ended) for group in groups]
-
-    def begin(self) -> None:
-        """Tells the observer."""
-        self.observer.begin(self.spec, self.path, self._finished)
-        self._watched = self._open.enter_context(ExitStack())
-        self._watched.callback(self.observer.close)
-        self._watched.enter_context(self._relay)
-
-    def _ended(self) -> None:
-        self._left -= 1
-        if not self._left:
-            with suppress(OSError):  # a full disk stops no other run; packing is tried again when all have ended
-                self.finish()
-
-    def finish(self) -> Run:
-        """The run as it stands, packed if it is whole; the folder is given up."""
-        if self._done is None:
-            self._watched.close()
-            self._done = self._folder.pack()
-            self._open.close()
-        return self._done
 
 
 _TRAINING = threading.Lock()

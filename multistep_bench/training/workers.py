@@ -7,8 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -17,28 +16,9 @@ from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.machine import killed_for_memory
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.device import one_thread
-from multistep_bench.training.group import Group, Job, Message, record_failure, train
+from multistep_bench.training.group import Message, train
 from multistep_bench.training.randomness import own_randomness
-from multistep_bench.training.relay import Relay
-
-DEATHS = 3  # of processes that train one group, before its cells are recorded as failed; two for one reason are enough
-
-
-@dataclass(frozen=True)
-class Share:
-    """A group of cells of a run, whom to tell what happens to them, and what to do once they have ended."""
-
-    job: Job
-    group: Group
-    relay: Relay
-    ended: Callable[[], None]
-    deaths: tuple[str, ...] = ()  # why processes died that trained it
-
-    def again(self, left: Collection[Cell], reason: str) -> "Share":
-        """The same for those cells that have not ended, after a process died."""
-        attempts = self.job.attempts | {cell: self.job.attempts.get(cell, 0) + 1 for cell in left}
-        finished = self.job.finished | (set(self.group) - set(left))
-        return replace(self, job=replace(self.job, attempts=attempts, finished=finished), deaths=(*self.deaths, reason))
+from multistep_bench.training.share import Share
 
 
 def train_here(shares: Sequence[Share]) -> None:
@@ -130,10 +110,9 @@ class _Worker:
         self.process.join()
         self.alive = False
         reason = how_it_ended(self.process.exitcode, killed_for_memory() > self.killed_before)
-        deaths = self.share.deaths
-        if self.began and reason not in deaths and len(deaths) + 1 < DEATHS:
-            left, self.cells = self.cells, set()
-            return self.share.again(left, reason)
+        if self.began and (again := self.share.retry(self.cells, reason)) is not None:
+            self.cells = set()
+            return again
         if not self.began:
             reason += (
                 "; it ended before it began: where a script starts the run, put the call under"
@@ -150,8 +129,8 @@ class _Worker:
         self._fail(f"nothing was heard of it for {seconds:g} s (--cell-timeout), so its process was ended")
 
     def _fail(self, reason: str) -> None:
-        for cell in sorted(self.cells):
-            self._tell(Message(cell, record_failure(self.share.job, cell, reason), 0))
+        left, self.cells = self.cells, set()
+        self.share.fail(left, reason)
 
     def stop(self) -> None:
         self.connection.close()
