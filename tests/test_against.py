@@ -190,3 +190,21 @@ def test_a_prompt_and_a_notebook_show_the_correction(comparisons: Comparisons) -
     assert head == "3 comparisons on 1 task; Holm's correction over the 3 comparisons of a task, for p, S and A apart"
     assert first.startswith("fast − vit on steps-v1 quick, at tuned learning rates: Δp +0.70 [")
     assert "<th>Holm</th>" in comparisons._repr_html_()
+
+
+def test_the_model_as_its_card_says_is_the_reference_before_a_changed_one(tmp_path: Path) -> None:
+    deep = run(tmp_path, 5, "vit", changes={"model.depth": 9})
+    decayed = run(tmp_path, 5, "vit", protocol={"weight_decay": 0.2}, changes={"protocol.weight_decay": 0.2})
+    other = run(tmp_path, 5, "fast")
+    found = mb.compare([deep, decayed, other], reference="vit")
+    assert found.tasks[0].reference == "vit (protocol.weight_decay=0.2)"
+
+
+def test_the_measures_have_each_their_own_test(tmp_path: Path) -> None:
+    curves = {(0, seed): [*jump(0.2)[:90], *[300] * 11] for seed in range(SEEDS)}  # as fast, and worse at the end
+    collapsed = make_run(tmp_path / "collapsed", curves, model="collapsed")
+    steady = make_run(tmp_path / "steady", {(0, seed): jump(0.2) for seed in range(SEEDS)})
+    effects = mb.compare([steady, collapsed]).tasks[0].against[0].effects["grid"]
+    assert (effects["p"].p, effects["S"].p) == (1, 1)
+    assert effects["A"].p < 0.001
+    assert effects["A"].difference.estimate == pytest.approx(-0.65)

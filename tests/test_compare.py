@@ -210,3 +210,13 @@ def test_final_losses_are_compared_as_losses(tmp_path: Path) -> None:
     assert comparison.grid.final.estimate == pytest.approx(-1.5)
     assert -4 <= comparison.grid.final.low <= -1.5 <= comparison.grid.final.high
     assert "its final loss 1.50 against 3.00 (Δ = -1.50" in comparison.sentence()
+
+
+def test_runs_of_equal_speed_are_told_apart_by_where_they_end(tmp_path: Path) -> None:
+    falls = [*FAST[:90], *[300] * 11]  # the same event, and a collapse afterwards
+    a = run(tmp_path / "a", [FAST] * 8)
+    b = run(tmp_path / "b", [falls] * 8, model="vit_tau")
+    grid = compare(a, b).grid
+    assert (grid.speed.estimate, grid.permutation) == (0, 1)
+    assert grid.final.estimate == pytest.approx(0.65)
+    assert grid.final_permutation < 0.001

@@ -244,7 +244,7 @@ def test_plot_returns_the_figure_and_writes_it_where_asked(
     figure = mb.plot(tmp_path, out=tmp_path / "pictures" / "curves.svg")
     assert isinstance(figure, Figure)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["rate 1e-3   ★ 1/3", "rate 2e-3   ★ 1/3"]
+    assert titles == ["rate 1e-3   ★ 1/3", "rate 2e-3   ★ 1/2, 1 missing"]
     assert (tmp_path / "pictures" / "curves.svg").read_text().startswith("<?xml")
     survival = mb.plot([mb.load_run(plain)], kind="survival")
     assert survival._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]

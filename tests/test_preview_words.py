@@ -129,3 +129,8 @@ def test_the_file_is_of_the_kind_that_its_name_says(ending: str, start: bytes, t
     path = tmp_path / f"samples.{ending}"
     assert CliRunner().invoke(app, ["preview", "two_step_digits-v1", "-n", "1", "-o", str(path)]).exit_code == 0
     assert path.read_bytes().startswith(start)
+
+
+def test_answers_are_named_by_the_classes_that_the_task_chose() -> None:
+    task = image_task("two_step-v1", target_classes=(3, 0, 9))
+    assert [task.token_name(answer) for answer in range(3)] == ["dress", "T-shirt", "ankle boot"]

@@ -59,11 +59,11 @@ def compare(
     from multistep_bench.runs.search import find_runs
 
     form = _checked_format("json" if as_json else form)
-    found = find_runs(paths)
-    if len(found) == 2 and reference is None and form in ("table", "json"):
-        _print_two(found, as_json=form == "json")
+    two = [run for path in paths for run in find_runs([path])]  # a run may be compared with itself
+    if len(two) == 2 and reference is None and form in ("table", "json"):
+        _print_two(two, as_json=form == "json")
         return
-    comparisons = compare_runs(found, reference=reference)
+    comparisons = compare_runs(find_runs(paths), reference=reference)
     if form == "json":
         print_json(comparisons.to_dict())
     elif form == "table":
