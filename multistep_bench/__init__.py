@@ -11,6 +11,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from multistep_bench.batch import Batch, TaskInfo
     from multistep_bench.cards import Levels, list_models, list_tasks
+    from multistep_bench.desk.compare import compare
     from multistep_bench.desk.figure import plot
     from multistep_bench.desk.run import run
     from multistep_bench.errors import BenchError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from multistep_bench.registry import register_attention, register_generator, register_model, register_source
     from multistep_bench.runs.diagnostics import load_diagnostics
     from multistep_bench.runs.search import list_runs, load_run
-    from multistep_bench.scoring.compare import compare
     from multistep_bench.scoring.score import score
     from multistep_bench.strict import Strict
     from multistep_bench.training.kept import load_model
@@ -39,7 +39,7 @@ _HOMES = {
     "Strict": "strict",
     "TaskGenerator": "generators.base",
     "TaskInfo": "batch",
-    "compare": "scoring.compare",
+    "compare": "desk.compare",
     "load_diagnostics": "runs.diagnostics",
     "list_models": "cards",
     "list_runs": "runs.search",

@@ -69,6 +69,9 @@ class Scoring(Strict):
     confirmations: int = Field(default=3, ge=1, le=100)
 
 
+DRAFT: dict[str, Any] = {"levels": {"chance": 0.0, "ceiling": 1.0}, "batch_sha256": ""}  # of a card that has none yet
+
+
 class TaskCard(Strict):
     """A task: what is drawn, what it is measured against, how models are trained on it.
 
@@ -112,7 +115,7 @@ class TaskCard(Strict):
     def protocol(self, name: str) -> Protocol:
         """The protocol of that name; raises `NotFound` with the closest match."""
         if name not in self.protocols:
-            raise NotFound(f"protocol of {self.id}", name, self.protocols, f"mstep-bench describe {self.id}")
+            raise NotFound(f"protocol of {self.id}", name, self.protocols, f"known: {', '.join(self.protocols)}")
         return self.protocols[name]
 
     def sha256(self) -> str:
@@ -160,14 +163,35 @@ def list_baselines() -> list[str]:
 
 
 def list_models() -> list[str]:
-    """Names that `--model` takes: baseline cards, registered builders and plug-ins; imports none of them."""
-    return sorted({*list_baselines(), *registry.models.names()})
+    """Names that `--model` takes as they are: baseline cards, plug-ins and what a user registered; none is imported.
+
+    Builders of the suite that stand behind several cards, such as "sequence", are not among them.
+    """
+    return sorted({*list_baselines(), *(set(registry.models.names()) - registry.models.builtin.keys())})
 
 
 def load_task(task: str | Path) -> TaskCard:
     """The task card of an id, or of a path to a TOML file."""
+    return _task_card(task, {})
+
+
+def load_draft(task: str | Path) -> tuple[TaskCard, frozenset[str]]:
+    """A task card that may lack what only its generator can tell, and the keys of `DRAFT` that it lacks.
+
+    Placeholders stand in their place: such a card is for `check` alone, which computes them.
+    """
+    missing = frozenset(DRAFT.keys() - _with_base(*_read_task(task)).keys())
+    return _task_card(task, {key: DRAFT[key] for key in missing}), missing
+
+
+def _read_task(task: str | Path) -> tuple[dict[str, Any], Path]:
     path = _card_path("task", "tasks", task, list_tasks())
-    content = _with_base(read_toml(path), path)
+    return read_toml(path), path
+
+
+def _task_card(task: str | Path, defaults: dict[str, Any]) -> TaskCard:
+    content, path = _read_task(task)
+    content = {**defaults, **_with_base(content, path)}
     card = validated(TaskCard, content, str(path))
     if not _ships(path, "tasks"):
         check_trusted([card.generator, card.parameters], str(path))

@@ -45,8 +45,9 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
     path = [str(part) for part in detail["loc"]]
     key = ".".join(path) or "whole table"
     if detail["type"] == "extra_forbidden":
-        match = get_close_matches(path[-1], _known_keys(model, path[:-1]), n=1)
-        return f"unknown key '{key}'" + (f", did you mean '{match[0]}'?" if match else "")
+        known = _known_keys(model, path[:-1])
+        match = get_close_matches(path[-1], known, n=1)
+        return f"unknown key '{key}'" + (f", did you mean '{match[0]}'?" if match else f" (known: {', '.join(known)})")
     if detail["type"] == "missing":
         return f"missing key '{key}'"
     value = "" if isinstance(detail["input"], dict) else f" (got {_short(detail['input'])})"

@@ -7,6 +7,7 @@ from torch import nn
 from multistep_bench import make_attention, make_model, make_task
 from multistep_bench.batch import Batch
 from multistep_bench.diagnostics.activations import capture
+from multistep_bench.diagnostics.capture import block_call
 from multistep_bench.errors import ModelError
 from multistep_bench.generators.base import TaskGenerator
 
@@ -79,8 +80,34 @@ def test_a_users_module_gives_a_layer_for_each_call_of_a_rule_and_is_left_as_it_
 
 def test_a_model_without_attention_is_refused() -> None:
     task = make_task(DIGITS)
-    with pytest.raises(ModelError, match=r"Sequential calls no attention rule of the suite, .*make_attention"):
+    with pytest.raises(ModelError, match=r"Sequential calls no attention rule .* and has no blocks .*make_attention"):
         capture(nn.Sequential(nn.Flatten(), nn.LazyLinear(8)), drawn(task))
+
+
+def test_the_residual_stream_of_a_vit_of_timm_leads_to_its_logits() -> None:
+    """One patch of 16 pixels and the class token; each block gives what the next one takes."""
+    task = make_task(DIGITS)
+    torch.manual_seed(0)
+    model = make_model("timm/vit_tiny_patch16_224", task.info, depth=3).eval()
+    batch = drawn(task)
+    found = capture(model, batch)
+    assert found.attention == []
+    assert [tuple(each.shape) for each in found.residual] == [(3, 2, 192)] * 4
+    blocks = list(model.get_submodule("blocks").children())
+    with torch.no_grad():
+        for block, before, after in zip(blocks, found.residual, found.residual[1:], strict=False):
+            assert torch.equal(block(before), after)
+        last = model.get_submodule("norm")(found.residual[-1])[:, 0]
+        assert torch.equal(model.get_submodule("head")(last), model(batch.inputs))
+
+
+def test_blocks_that_take_no_tokens_have_no_residual_stream() -> None:
+    tokens, maps = torch.zeros(2, 3, 4), torch.zeros(2, 4, 3, 3)
+    assert block_call((tokens,), {}, tokens) is not None
+    assert block_call((), {"hidden_states": tokens, "mask": None}, (tokens, None)) is not None
+    for entering, leaving in ((maps, maps), (tokens, maps), (maps, tokens), (None, tokens)):
+        assert block_call((entering,), {}, leaving) is None
+    assert block_call((), {}, tokens) is None
 
 
 def test_hooks_are_gone_after_an_error() -> None:

@@ -1,5 +1,6 @@
 """What a model may answer with besides a tensor."""
 
+from collections import UserDict
 from dataclasses import dataclass
 
 import pytest
@@ -21,7 +22,11 @@ class Output:
     logits: torch.Tensor
 
 
-@pytest.mark.parametrize("answer", [LOGITS, Output(None, LOGITS), {"loss": 1, "logits": LOGITS}, (LOGITS,), [LOGITS]])
+@pytest.mark.parametrize(
+    "answer",
+    [LOGITS, Output(None, LOGITS), {"loss": 1, "logits": LOGITS}, UserDict(logits=LOGITS), (LOGITS,), [LOGITS]],
+    ids=["tensor", "object", "dict", "mapping", "tuple", "list"],
+)
 def test_logits_that_are_obvious_are_taken(answer: object) -> None:
     assert torch.equal(obvious_logits(answer), LOGITS)
 

@@ -257,3 +257,11 @@ def test_the_command_shows_a_table_with_the_reference() -> None:
     assert done.exit_code == 0, done.output
     assert "normsoftmax var" in done.stdout
     assert "scaled_dot_product_attention" in "".join(done.stdout.split())
+
+
+def test_without_a_name_the_benchmarks_are_listed_and_nothing_is_measured() -> None:
+    done = CliRunner().invoke(app, ["bench", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout).keys() == benchmarks.BENCHMARKS.keys()
+    assert all(json.loads(done.stdout).values())
+    assert "--seconds" in CliRunner().invoke(app, ["bench"]).stdout

@@ -6,7 +6,9 @@ import pytest
 import records
 
 from multistep_bench import cards
+from multistep_bench.cards import Levels
 from multistep_bench.errors import CardError, NotFound
+from multistep_bench.strict import validated
 
 CARD = """
 id = "mine-v1"
@@ -64,6 +66,8 @@ def test_all_problems_are_reported_at_once_with_file_and_key(tmp_path: Path) -> 
     assert "missing key 'protocols.quick.seeds'" in message
     assert "unknown key 'protocols.quick.seed', did you mean 'seeds'?" in message
     assert "unknown key 'protocols.quick.precison', did you mean 'precision'?" in message
+    with pytest.raises(CardError, match=r"unknown key 'zzz' \(known: chance, shortcut, ceiling"):
+        validated(Levels, {"chance": 0.5, "ceiling": 1.0, "zzz": 3}, "mine")
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_list_names_everything_and_imports_no_torch(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["tasks"] == list_tasks()
     assert found["models"] == list_models()
+    assert not {"sequence", "gated_vit"}.intersection(list_models())  # they cannot be built without options
     assert found["broken"] == {}
     assert {"softmax", "normsoftmax", "heat", "uniform"} <= set(found["attention"])
 
@@ -163,7 +164,7 @@ def test_report_and_plot_write_files(
     kinds = [plot.kind for plot in PLOTS]
     offered = in_process(capsys, "plot", "--help")[1]
     assert all(kind in offered for kind in kinds)
-    for kind in set(kinds) - {"auxiliary", "dose", "forest", "gradients", "attention_share"}:
+    for kind in (plot.kind for plot in PLOTS if not plot.needs and not plot.options):
         path = tmp_path / f"{kind}.svg"
         assert in_process(capsys, "plot", run, "-o", str(path), "--kind", kind)[0] == 0
         assert path.read_text().startswith("<?xml")
@@ -192,13 +193,50 @@ def test_describe_a_task_and_a_model(capsys: pytest.CaptureFixture[str]) -> None
     assert (code, task["levels"]["shortcut"], task["threshold"]) == (0, 0.5625, 0.78125)
     code, out, _ = in_process(capsys, "describe", "vit", "--json")
     model = json.loads(out)
+    assert (code, model["options"]["attention"], model["options"]["width"]) == (0, "'softmax'", "None")
+    assert model["sizes"]["tiny"].startswith("patches_per_tile 1, width 32, depth 3, heads 2")
+    code, out, _ = in_process(capsys, "describe", "vit", "--task", TASK, "--json")
+    model = json.loads(out)
     assert (code, model["task"]) == (0, TASK)
     assert model["parameters"] > 0 < model["flops_per_sample"]
-    code, out, _ = in_process(capsys, "describe", "vit")
+    code, out, _ = in_process(capsys, "describe", "vit", "--task", TASK)
     assert f"{model['parameters']:,}" in out
     code, _, error = in_process(capsys, "describe", "two_step_digit-v1")
     assert code == 2
     assert "Did you mean 'two_step_digits-v1'?" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("heat", "attention rule", {"start": "3.0"}),
+        ("digits", "source", {}),
+        ("indicator", "generator", {"indicator_source": "'mnist'", "coloured": "True"}),
+    ],
+    ids=["rule", "source", "generator"],
+)
+def test_describe_a_part(name: str, kind: str, options: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = in_process(capsys, "describe", name, "--json")
+    content = json.loads(out)
+    assert (code, content[kind]) == (0, name)
+    assert content["description"]
+    assert content["options"].items() >= options.items()
+    assert not {"data_root", "self"}.intersection(content["options"])
+    code, _, error = in_process(capsys, "describe", name, "--task", TASK)
+    assert code == 2
+    assert f"--task {TASK}: '{name}' is no model but this kind of thing: {kind}" in error
+
+
+def test_files_of_a_source_can_be_fetched_before_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = in_process(capsys, "data", "download", "digits")
+    assert (code, out.split(":")[0]) == (0, "digits")
+    assert "1438 train and 359 eval images" in out
+    code, _, error = in_process(capsys, "data", "download", "mnits")
+    assert code == 2
+    assert "no source 'mnits'. Did you mean 'mnist'?" in error
+    code, _, error = in_process(capsys, "data", "download", "cifar10", "--data-root", "/nonexistent")
+    assert code == 2  # the tests have no network
+    assert "cifar10" in error
 
 
 def test_preview_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +258,32 @@ def test_check_says_whether_a_card_is_right(tmp_path: Path, capsys: pytest.Captu
     code, out, _ = in_process(capsys, "check", str(wrong))
     assert code == 1
     assert "levels.shortcut is 0.5 in the card, but the generator computes 0.5625" in out
-    assert "batch_sha256 is empty in the card" in out
+
+
+def test_the_first_check_of_a_new_card_prints_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = tmp_path / "yours-v1.toml"
+    head = 'id = "yours-v1"\nbase = "two_step_digits-v1"\ntitle = "Yours"\n'
+    card.write_text(f"{head}[parameters]\nlabel_noise = 0.1\n")
+    code, out, _ = in_process(capsys, "check", str(card))
+    assert code == 1
+    assert "with these levels: 'whole table': protocols.smoke.evaluation_items 192 is below 240" in out
+    items = "[parameters]\nlabel_noise = 0.1\n[protocols]\nsmoke.evaluation_items = 320\nquick.evaluation_items = 320\n"
+    card.write_text(head + items)
+    code, out, _ = in_process(capsys, "check", str(card))
+    assert code == 0  # nothing is wrong with it
+    lines = out.partition("add these lines to the card, and a change of its data will be noticed:\n")[2].splitlines()
+    assert lines[1:3] == ["[levels]", "chance = 0.125"]
+    card.write_text("\n".join([head, *lines, items]))
+    code, out, _ = in_process(capsys, "check", str(card), "--json")
+    assert (code, json.loads(out)["problems"], json.loads(out)["missing"]) == (0, [], [])
+    card.write_text(card.read_text().replace("label_noise = 0.1", "label_noise = 0.2"))
+    code, out, _ = in_process(capsys, "check", str(card))
+    assert code == 1
+    assert "levels.ceiling is 0.9 in the card, but the generator computes 0.8" in out
+    assert "a task whose data change needs a new version" in out
+    code, _, error = in_process(capsys, "run", "--task", str(card.rename(tmp_path / "other-v1.toml")), "--model", "vit")
+    assert code == 2  # only a check takes what is unfinished
+    assert "id 'yours-v1' differs from the file's name" in error
 
 
 def test_the_score_is_printed_before_the_picture_is_drawn(

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from records import Counts, flat, jump, make_run
+from records import LOSS_TASK, Counts, fall, flat, jump, make_run
 
 from multistep_bench.errors import RunError
 from multistep_bench.scoring.compare import Comparison, compare
-from multistep_bench.scoring.statistics import boschloo, logrank, newcombe
+from multistep_bench.scoring.statistics import boschloo, logrank, newcombe, wilson
 
 FAST, SLOW, NEVER = jump(0.2), jump(0.6), flat()
 
@@ -121,7 +122,7 @@ def test_a_control_task_is_compared_by_speed_alone(tmp_path: Path) -> None:
 def test_models_of_one_name_are_told_apart_by_their_changes(tmp_path: Path) -> None:
     a = run(tmp_path / "a", [FAST] * 3, changes={"model.depth": 7})
     b = run(tmp_path / "b", [NEVER] * 3)
-    assert compare(a, b).labels == ("vit (model.depth=7)", "vit (run B)")
+    assert compare(a, b).labels == ("vit (model.depth=7)", "vit")
 
 
 @pytest.mark.parametrize(
@@ -130,22 +131,82 @@ def test_models_of_one_name_are_told_apart_by_their_changes(tmp_path: Path) -> N
         ({"task": {"id": "other-v1"}}, "task steps-v1 against other-v1"),
         ({"task": {"id": "steps-v2"}}, "task steps-v1 against steps-v2"),
         ({"task": {"parameters": {"tiles": 3}}}, "cards of steps-v1 with hash"),
-        ({"protocol_name": "paper"}, "protocol quick against paper"),
         ({"protocol": {"budget": 200_000}}, "budget 100000 against 200000"),
-        ({"protocol": {"weight_decay": 0.1}}, "weight_decay 0.05 against 0.1"),
-        ({"rates": [2e-3]}, r"learning_rates \(0.001,\) against \(0.002,\)"),
-        ({"seeds": 4}, "seeds 3 against 4"),
         ({"changes": {"task.noise": 0.1}}, "task.noise unchanged against 0.1"),
     ],
 )
-def test_what_differs_besides_the_model_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
+def test_another_task_card_or_budget_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
     a, b = run(tmp_path / "a", [FAST] * 3), run(tmp_path / "b", [FAST] * 3, model="vit_tau", **changes)
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(RunError, match=f"{message}.*; train both models on the same task with the same budget$"):
         compare(a, b)
+
+
+RECIPES = [
+    ({"protocol_name": "paper"}, {"protocol": ("quick", "paper")}),
+    ({"protocol": {"weight_decay": 0.1}}, {"weight_decay": (0.05, 0.1)}),
+    ({"rates": [2e-3]}, {"learning_rates": ((1e-3,), (2e-3,))}),
+    ({"seeds": 4}, {"seeds": (3, 4)}),
+]
+
+
+@pytest.mark.parametrize(("changes", "recipe"), RECIPES)
+def test_another_recipe_is_compared_and_named(tmp_path: Path, changes: dict, recipe: dict) -> None:
+    a, b = run(tmp_path / "a", [FAST] * 3), run(tmp_path / "b", [FAST] * 3, model="vit_tau", **changes)
+    comparison = compare(a, b)
+    assert comparison.recipe == recipe
+    assert f"; the recipe differs: {', '.join(recipe)}" in comparison.sentence()
+    (key, values), *_ = comparison.to_dict()["recipe"].items()
+    assert (key, values) == (next(iter(recipe)), json.loads(json.dumps(list(recipe[key]))))
+    with pytest.raises(RunError, match=f"{next(iter(recipe))} .* under the same protocol"):
+        compare(a, b, same_recipe=True)
 
 
 def test_every_difference_is_named_at_once(tmp_path: Path) -> None:
     a = run(tmp_path / "a", [FAST] * 3)
     b = run(tmp_path / "b", [FAST] * 3, protocol={"budget": 200_000, "precision": "bfloat16"})
     with pytest.raises(RunError, match="budget 100000 against 200000; precision float32 against bfloat16"):
-        compare(a, b)
+        compare(a, b, same_recipe=True)
+
+
+def test_grids_of_other_rates_are_compared_as_a_whole(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", [FAST] * 3, [NEVER] * 3)
+    b = run(tmp_path / "b", [SLOW] * 4, [NEVER] * 4, [NEVER] * 4, model="vit_tau")
+    grid = compare(a, b).grid
+    assert (grid.events_a, grid.n_a, grid.events_b, grid.n_b) == (3, 6, 4, 12)
+    assert grid.speed.estimate == pytest.approx(0.8 / 2 - 0.4 / 3)
+    pooled = [np.array([20] * 3 + [100] * 3)], [np.array([60] * 4 + [100] * 8)]
+    assert grid.logrank == pytest.approx(logrank(*pooled))
+    assert grid.improvement == pytest.approx((36 + 24 / 2) / 72)  # 3 cells beat all 12, 3 tie with 8
+    assert "n = 3 seeds × 2 learning rates against 4 seeds × 3 learning rates on" in compare(a, b).sentence()
+
+
+def test_the_final_accuracy_by_hand(comparison: Comparison) -> None:
+    grid, tuned = comparison.grid, comparison.tuned
+    assert tuned is not None
+    # With an event a cell ends at 0.95, without at 0.55; of A 8 and 5 of ten jump, of B 3 and 0.
+    assert (grid.final_a, grid.final_b) == pytest.approx((0.55 + 0.4 * 13 / 20, 0.55 + 0.4 * 3 / 20))
+    assert grid.final.estimate == pytest.approx(0.2)
+    assert 0.05 < grid.final.low < 0.15 < 0.25 < grid.final.high < 0.35
+    assert tuned.final.estimate == pytest.approx(0.2)
+    # Of the C(20, 10) ways to part 11 jumps, those that part them at least 8 to 3.
+    ways = sum(comb(11, k) * comb(9, 10 - k) for k in range(11) if abs(2 * k - 11) >= 5)
+    assert tuned.final_permutation == pytest.approx(ways / comb(20, 10), rel=0.15)
+    assert "its final accuracy 0.81 against 0.61 (Δ = +0.20 [" in comparison.sentence()
+
+
+def test_equal_final_accuracies_are_known_as_well_as_one_evaluation_of_either(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", [FAST] * 3), run(tmp_path / "b", [NEVER] * 3, model="vit_tau")
+    final = compare(a, b).grid.final
+    high, low = wilson(950, 1000), wilson(550, 1000)
+    assert final.estimate == pytest.approx(0.4)
+    assert final.low == pytest.approx(0.4 - (0.95 - high.low) - (low.high - 0.55))
+    assert final.high == pytest.approx(0.4 + (high.high - 0.95) + (0.55 - low.low))
+
+
+def test_final_losses_are_compared_as_losses(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", [fall(0.2)] * 2 + [fall(0.6)], task=LOSS_TASK)
+    b = run(tmp_path / "b", [[4000] + [3000] * 100] * 3, task=LOSS_TASK, model="vit_tau")
+    comparison = compare(a, b)
+    assert comparison.grid.final.estimate == pytest.approx(-1.5)
+    assert -4 <= comparison.grid.final.low <= -1.5 <= comparison.grid.final.high
+    assert "its final loss 1.50 against 3.00 (Δ = -1.50" in comparison.sentence()

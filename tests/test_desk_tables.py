@@ -100,7 +100,7 @@ def test_markdown_and_latex_are_tables_to_read(scored: Score, tmp_path: Path) ->
     score = mb.score(odd)
     assert r"a_b\|50%&lt;b>" in score.to_markdown()
     latex = score.to_latex()
-    assert r"a\_b|50\%<b> & 1/1 & 1.000 [0.21, 1.00] & 0.700" in latex
+    assert r"a\_b$|$50\%$<$b$>$ & 1/1 & 1.000 [0.21, 1.00] & 0.700" in latex
     assert r"model & Eureka & p & S & final loss & Q & median \\" in latex
     assert "–" not in scored.to_latex()  # not a character that every engine has
     assert " & -- & " in scored.to_latex()

@@ -7,13 +7,14 @@ import pytest
 import records
 from matplotlib.colors import to_hex
 
-from multistep_bench.errors import BenchError, RunError
+from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import PAPER, SERIES, source_of
 from multistep_bench.reporting.forest_plots import (
     ForestRow,
     draw_forest,
     forest_rows,
+    plot_forest,
     reference_rows,
     rows_sha256,
     write_forest,
@@ -85,8 +86,17 @@ def test_what_cannot_be_compared_is_an_error(runs: list[Run], tmp_path: Path) ->
     with pytest.raises(BenchError, match="only references were given; add other runs"):
         forest_rows(runs[1:2], score(runs[1:2]))
     short = read_run(records.make_run(tmp_path / "short", EARLY, model="vit_tau", protocol={"budget": 50_000}))
-    with pytest.raises(RunError, match="budget 50000 against 100000"):
+    sentence = "vit_tau cannot be compared with vit: budget 50000 against 100000"
+    with pytest.raises(BenchError, match=f"^{sentence}$"):
         forest_rows([short, runs[1]], score([short, runs[1]]))
+    with pytest.raises(BenchError, match=f"nothing to show: {sentence}"):
+        plot_forest([short, runs[1]], score([short, runs[1]]), tmp_path / "forest.png")
+    left_out: list[str] = []
+    three = [short, runs[1], read_run(records.make_run(tmp_path / "late", EARLY, model="vit_heat"))]
+    assert [row.label for row in forest_rows(three, score(three), left_out=left_out)] == ["vit_heat"]
+    assert left_out == [sentence]
+    svg = plot_forest(three, score(three), tmp_path / "forest.svg").read_text()
+    assert all(word in svg for word in ("cannot be compared with vit", "50000 against 100000"))
 
 
 def row(estimate: float, p: float, task: str = "a-v1 quick") -> ForestRow:

@@ -12,7 +12,9 @@ import torch
 from gymnasium import error
 from gymnasium.vector import AutoresetMode
 
+import multistep_bench as mb
 from multistep_bench.cards import list_tasks
+from multistep_bench.gym.pictures import as_picture, as_text
 from multistep_bench.gym.vector import TaskVectorEnv
 
 DIGITS = "two_step_digits-v1"
@@ -177,6 +179,38 @@ def test_pictures_show_only_what_the_agent_sees() -> None:
     text.step(0)
     shown: Any = text.render()
     assert shown.split().count("?") == 11
+
+
+def test_an_image_is_drawn_upright_in_its_colours() -> None:
+    task = mb.make_task(DIGITS)
+    image = np.zeros((3, 16, 16), np.float32)
+    image[0, 2, 9], image[2, 12, 1] = 1.0, 0.5  # red in row 2, blue in row 12
+    picture = as_picture(task, image)
+    assert picture[2, 9].tolist() == [255, 0, 0]
+    assert picture[12, 1].tolist() == [0, 0, 128]
+    assert as_text(task, image).splitlines()[2].index("@") == 18  # two characters a pixel
+
+
+def test_points_of_an_episode_are_grey_around_one_half_and_hidden_ones_black() -> None:
+    task = mb.make_task("icl_gaussian-v1")
+    space: Any = task.info.observation_space
+    items: Any = np.zeros(space["items"].shape, np.float32)
+    labels = np.full(space["labels"].shape, -1)
+    items[0, 0], items[0, 1] = 1.0, -1.0
+    picture = as_picture(task, {"items": items, "labels": labels})
+    reach = 255 * items.shape[1] ** 0.5 / 6  # three standard deviations, each 1/√d, up and down from 127.5
+    assert picture[0, 0, 0] == min(255, round(127.5 + reach))
+    assert picture[0, 1, 0] == max(0, round(127.5 - reach))
+    assert picture[0, 2 : items.shape[1], 0].tolist() == [128] * (items.shape[1] - 2)
+    assert not picture[1 : len(items)].any()
+    assert set(as_text(task, {"items": items, "labels": labels}).splitlines()[-1].split()[1:]) == {"?"}
+
+
+def test_tokens_are_written_ten_to_a_line() -> None:
+    task = mb.make_task("lookup-v1")  # of 12 tokens
+    tokens = np.zeros(12, np.int64)
+    wide = 1 + max(len(task.token_name(token)) for token in range(int(task.info.observation_space.high.max()) + 1))  # pyright: ignore
+    assert as_picture(task, tokens).shape == (2 * 12 + 4, 10 * 6 * wide + 4, 3)
 
 
 @pytest.mark.parametrize(

@@ -82,14 +82,17 @@ def test_gpt2_equals_our_gpt_with_copied_weights() -> None:
 
 @needs_transformers
 def test_the_preset_gives_the_size_and_options_change_it() -> None:
-    def size(**options: int) -> tuple[int, int, int, int]:
+    def size(**options: int) -> tuple[int, int, int, int, int]:
         c: Any = mb.make_model("hf/llama", LOOKUP.info, **options).get_submodule("model").config
-        return c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.head_dim
+        return c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.head_dim, c.intermediate_size
 
-    assert size() == (64, 3, 2, 32)
-    assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32)
+    assert size() == (64, 3, 2, 32, 128)
+    assert size(hidden_size=96, num_attention_heads=3, num_hidden_layers=1) == (96, 1, 3, 32, 192)
+    assert mb.make_model("hf/llama", LOOKUP.info).training
     gpt: Any = mb.make_model("hf/gpt2", LOOKUP.info, n_embd=32).get_submodule("model").config
-    assert (gpt.hidden_size, gpt.max_position_embeddings) == (32, 12)
+    assert (gpt.hidden_size, gpt.max_position_embeddings, gpt.tie_word_embeddings) == (32, 12, False)
+    tied: Any = mb.make_model("hf/gpt2", LOOKUP.info, tie_word_embeddings=True).get_submodule("model").config
+    assert tied.tie_word_embeddings
 
 
 @needs_transformers

@@ -4,17 +4,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import records
 import torch
 from test_launch import SMALL, TASK, Notes, curves
 
 from multistep_bench import load_model
-from multistep_bench.errors import RunError
+from multistep_bench.diagnostics.readout import cells_of
+from multistep_bench.errors import BenchError, RunError
 from multistep_bench.models.build import logits
 from multistep_bench.runs.events import Evaluation
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.runs.store import Run
+from multistep_bench.runs.store import Run, read_run
 from multistep_bench.training.data import draw_evaluation
-from multistep_bench.training.kept import event_samples, kept_files, samples_at
+from multistep_bench.training.kept import event_samples, kept_files, kept_on_plateau, kept_path, samples_at
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan, task_of
 from multistep_bench.training.trainer import measured
@@ -72,6 +74,8 @@ def test_a_loaded_model_has_the_accuracy_of_the_curve_exactly(kept: Run) -> None
         items = draw_evaluation(kept.spec, record.cell, task, torch.device("cpu"))
         for samples in kept_files(kept.path, record.cell):
             model = load_model(kept, seed=record.cell.seed_index, at=samples)
+            same = kept.model(record.cell, at=samples)
+            assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
             correct, _ = measured(task, items, (logits(model, batch) for batch in items.batches))
             assert correct == record.curve.correct[samples // 64]
 
@@ -142,7 +146,7 @@ def test_weights_around_a_passage_that_is_not_confirmed_are_removed(kept: Run, t
 
 
 def test_what_cannot_be_loaded_is_named(kept: Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="moment 'befor' is none of before, after, final or a number"):
+    with pytest.raises(RunError, match="moment 'befor' is none of before, after, final, plateau or a number"):
         samples_at(kept, CELL, "befor")
     with pytest.raises(RunError, match=r"no cell of rate 0\.001 and seed None; its rates are 0\.001, its seeds 0 to 1"):
         load_model(kept)
@@ -153,6 +157,37 @@ def test_what_cannot_be_loaded_is_named(kept: Run, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
     with pytest.raises(RunError, match="is damaged"):
         load_model(copy, seed=0)
+
+
+def touched(run: Run, cell: Cell, *samples: int) -> None:
+    """Files of weights, empty: what is kept is told by their names."""
+    for each in samples:
+        path = kept_path(run.path, cell, each)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_on_the_plateau_are_the_weights_nearest_its_middle(tmp_path: Path) -> None:
+    """The first cell is on the shortcut from 1,000 samples on and jumps between 59,000 and 60,000: middle 30,000."""
+    curves = {(0, 0): records.jump(0.6), (0, 1): records.flat(), (1, 0): [100] * 101}
+    run = read_run(records.make_run(tmp_path / "run", curves))
+    jumping, stuck, lost = Cell(0, 0), Cell(0, 1), Cell(1, 0)
+    touched(run, jumping, 0, 25_000, 50_000, 59_000, 60_000, 75_000, 100_000)
+    touched(run, stuck, 0, 50_000, 100_000)
+    touched(run, lost, 0, 50_000)
+    assert kept_on_plateau(run, jumping) == [25_000, 50_000, 59_000]
+    assert samples_at(run, jumping, "plateau") == 25_000
+    assert samples_at(run, stuck, "plateau") == 50_000  # without an event the plateau lasts to the budget
+    assert kept_on_plateau(run, lost) == []
+    with pytest.raises(RunError, match=r"keeps no weights of rate1-seed0 from its time on the shortcut; train it in"):
+        samples_at(run, lost, "plateau")
+    assert cells_of(run, "all", "plateau") == [jumping, stuck]
+    assert cells_of(run, "all", "final") == [jumping, stuck, lost]
+    assert cells_of(run, "all", "before") == [jumping]
+    with pytest.raises(BenchError, match=r"at learning rate 0.002 keeps weights from its time on the shortcut"):
+        cells_of(run, 2e-3, "plateau")
+    with pytest.raises(BenchError, match=r"--lr any: the run has the learning rates 0.001, 0.002; or give all"):
+        cells_of(run, "any", "final")
 
 
 @pytest.mark.parametrize("count", [-1, 102])

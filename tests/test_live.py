@@ -10,8 +10,10 @@ import records
 from rich.console import Console
 
 from multistep_bench.reporting.console import make_observer
-from multistep_bench.reporting.live import LiveTable, PlainLines, render_run, sparkline
+from multistep_bench.reporting.labels import rate_label
+from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.reporting.progress import CellProgress, RunProgress
+from multistep_bench.reporting.run_table import render_run, sparkline
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import read_run
@@ -44,9 +46,9 @@ def lines_of(console: Console) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).splitlines()
 
 
-def shown(run: RunProgress, width: int = 80) -> list[str]:
+def shown(run: RunProgress, width: int = 80, height: int = 1000) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(render_run(run, width))
+    console.print(render_run(run, width, height))
     return lines_of(console)
 
 
@@ -177,6 +179,45 @@ def test_the_last_state_stays_on_the_terminal(spec: RunSpec) -> None:
     observer.close()  # closing twice does no harm
 
 
+def test_the_head_says_what_is_trained_against_which_threshold_and_where_it_lies() -> None:
+    spec = records.make_spec(seeds=2).model_copy(update={"changes": {"protocol.seeds": 2, "model.depth": 4}})
+    assert shown(RunProgress(spec, FOLDER, {}, Clock()))[:4] == [
+        "vit on steps-v1, protocol quick",
+        "threshold 0.750 accuracy",
+        "protocol.seeds=2, model.depth=4",
+        "runs/mine",
+    ]
+
+
+@pytest.mark.parametrize("height", [10, 16, 24, 40, 100])
+def test_cells_in_training_are_in_view_whatever_the_height(height: int) -> None:
+    spec = records.make_spec(rates=tuple(1e-3 * 2**power for power in range(8)), seeds=20)
+    run = RunProgress(spec, FOLDER, {}, Clock())
+    for cell in spec.cells()[:100]:
+        feed(run, cell, records.flat())
+        run.end(cell, DONE)
+    busy = spec.cells()[100]
+    feed(run, busy, [100, 110])
+    lines = shown(run, 80, height)
+    assert len(lines) < max(height, 13)  # a head, a bar, one row and the legend at the least
+    labels = [line.split()[0] for line in lines if line.split() and "e-" in line.split()[0]]
+    assert rate_label(spec.learning_rate(busy)) in labels
+    hidden = [line for line in lines if "this terminal has no room for" in line]
+    rows = 8 * 3  # seven seeds fit side by side
+    assert hidden == ([f"and {rows - len(labels)} rows that this terminal has no room for"] if height < 60 else [])
+
+
+def test_the_last_table_is_whole_however_low_the_terminal() -> None:
+    spec = records.make_spec(rates=tuple(1e-3 * 2**power for power in range(8)), seeds=20)
+    console = Console(file=io.StringIO(), width=80, height=20, force_terminal=True, _environ={"TERM": "xterm-256color"})
+    observer = LiveTable(console, Clock())
+    observer.begin(spec, FOLDER, {})
+    observer.close()
+    last = "\n".join(lines_of(console)).rpartition("vit on steps-v1")[2]
+    assert last.count("seed 19") == 1
+    assert last.count("1.28e-1") == 3
+
+
 def test_no_color_is_honoured(spec: RunSpec) -> None:
     run = RunProgress(spec, FOLDER, {}, Clock())
     feed(run, Cell(0, 0), records.jump(0.3))
@@ -184,7 +225,7 @@ def test_no_color_is_honoured(spec: RunSpec) -> None:
     for environment, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
         environment = {"TERM": "xterm-256color", **environment}
         console = Console(file=io.StringIO(), width=80, force_terminal=True, _environ=environment)
-        console.print(render_run(run, 80))
+        console.print(render_run(run, 80, 24))
         assert isinstance(console.file, io.StringIO)
         assert bool(colours.search(console.file.getvalue())) is expected
 

@@ -17,6 +17,7 @@ from multistep_bench.training.optimizers import (
     set_learning_rate,
     why_not_stacked,
 )
+from multistep_bench.training.timm_optimizers import options as timm_options
 
 RATES = {"adadelta": 1.0, "adagrad": 0.1, "sgd": 0.1}
 
@@ -159,6 +160,18 @@ def test_betas_reach_an_optimizer_of_timm_only_where_they_are_set() -> None:
 
     assert betas() == (0.9, 0.99)  # Lion's own, Chen et al. 2023
     assert betas(betas=[0.8, 0.9]) == (0.8, 0.9)
+
+
+def test_frozen_parameters_are_not_given_to_an_optimizer() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    groups = make_optimizer(model, protocol("timm/lamb")).param_groups
+    assert {id(each) for group in groups for each in group["params"]} == {id(each) for each in model[1].parameters()}
+
+
+def test_an_option_that_a_name_stands_for_is_its_default() -> None:
+    assert timm_options("nesterov")["nesterov"] is True
+    assert timm_options("momentum")["nesterov"] is False
 
 
 def test_muon_leaves_embeddings_and_vectors_to_adamw() -> None:

@@ -11,7 +11,6 @@ import pytest
 import records
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import curve_plots, figures, task_plots
@@ -55,7 +54,7 @@ def test_the_same_runs_give_the_same_file(
     assert b"<dc:date>" not in first
 
 
-@pytest.mark.parametrize(("kind", "inches"), [("survival", 3.25), ("curves", 6.75), ("rates", 6.75)])
+@pytest.mark.parametrize(("kind", "inches"), [("survival", 3.25), ("compare", 3.25), ("curves", 6.75), ("rates", 6.75)])
 def test_a_figure_is_as_wide_as_a_column_or_a_page(
     kind: str, inches: float, runs: list[Run], scored: Score, tmp_path: Path
 ) -> None:
@@ -119,7 +118,7 @@ def test_names_of_close_levels_do_not_overlap(tmp_path: Path) -> None:
         tmp_path / "run", {(0, 0): records.flat()}, task={"levels": levels}, protocol={"evaluation_items": 6000}
     )
     axes = axes_of_curves(read_run(folder), score([folder]), 0)
-    heights = [text.xy[1] for text in axes.texts]  # type: ignore[attr-defined]
+    heights = [text.get_position()[1] for text in axes.texts]
     assert np.diff(heights).min() > 0.08
 
 
@@ -136,7 +135,7 @@ def test_survival_falls_at_each_event_to_the_budget(scored: Score) -> None:
 def test_scores_by_rate_stand_at_their_rates_with_their_intervals(runs: list[Run], scored: Score) -> None:
     with figures.style():
         axes = figures.new_figure(3, 2).subplots()
-        task_plots.draw_by_rate(axes, task_plots.by_task(scored.runs[:1])["steps-v1 quick"], "speed")
+        task_plots.draw_by_rate(axes, task_plots.by_task(scored.runs[:1])["steps-v1 quick"], quantity="speed")
     (container,) = axes.containers
     line, _, (bars,) = container.lines  # type: ignore[attr-defined]
     assert list(line.get_xdata()) == list(runs[0].spec.protocol.learning_rates)
@@ -192,9 +191,9 @@ def test_a_loss_has_an_axis_of_its_own_that_shows_all_of_its_curve(tmp_path: Pat
         axes = figures.new_figure(3, 2).subplots()
         curve_plots.draw_curves(axes, run, scored.runs[0], 0)
     assert axes.get_ylim() == pytest.approx((0, 1.08 * 4))
-    named = {text.get_text(): float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation)}
-    assert list(named) == ["threshold", "ceiling", "shortcut", "chance"]
-    assert sorted(named.values()) == list(named.values()), "names stand in the order of their levels"
+    named = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    heights = {"threshold, ceiling": 2.0, "shortcut": 3.0, "chance": 4.0}  # nats; each name stands at its line
+    assert named == pytest.approx({name: level / (1.08 * 4) for name, level in heights.items()})
     (star,) = [line for line in axes.lines if line.get_marker() == "*"]
     assert np.array(star.get_data()).tolist() == [[30_000], [2.0]]
     svg = curve_plots.plot_curves([run], scored, tmp_path / "curves.svg").read_text()
@@ -204,8 +203,8 @@ def test_a_loss_has_an_axis_of_its_own_that_shows_all_of_its_curve(tmp_path: Pat
 
 def test_the_list_says_of_each_figure_what_it_shows() -> None:
     kinds = [plot.kind for plot in PLOTS]
-    recorded = ["gradients", "attention_share"]
-    assert kinds == ["curves", "auxiliary", *recorded, "survival", "rates", "robustness", "dose", "forest"]
+    recorded = ["gradients", "attention_share", "gradient_regions", "probes", "attention"]
+    assert kinds == ["compare", "curves", "auxiliary", *recorded, "survival", "rates", "robustness", "dose", "forest"]
     for plot in PLOTS:
         assert plot.title
         assert plot.text.endswith(".")

@@ -7,15 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import in_process
 from PIL import Image
 from records import make_run
 
-from multistep_bench.diagnostics.readout import Question, Row, cells_of, probe_items, probe_run
+from multistep_bench.diagnostics.maps import maps_of_run, token_names
+from multistep_bench.diagnostics.places import reading_tokens
+from multistep_bench.diagnostics.readout import Question, cells_of, probe_items, probe_run
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.generators.task import make_task
+from multistep_bench.runs.inside import load_maps, load_probes
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import Run, read_run
+from multistep_bench.scoring.probe_rows import Row, probe_rows
 from multistep_bench.training.launch import run as train
 
 TASK = "two_step_digits-v1"
@@ -118,7 +123,7 @@ def test_cells_are_those_of_the_rate_with_the_most_events(tmp_path: Path) -> Non
         ({"of": ["indicator_1_place"]}, "--of indicator_1_place: it is the same in every sample"),
         (
             {"places": ["left"]},
-            "--place left: there are reading, indicator_1, target_a, target_b, indicator_2, mean and",
+            "--place left: there are reading, indicator_1, .*, indicator_2, mean and all; tokens, or one as",
         ),
         ({"representations": ["z"]}, "representation 'z' is none of residual, q, k, v, heads"),
         ({"at": ["before"]}, "no cell of .* at learning rate 0.001 has a Eureka-moment, so nothing is before it"),
@@ -163,3 +168,43 @@ def test_maps_are_drawn_for_images_and_words(
     assert (code, error) == (2, "error: --layer 4: the model has 3, counted from 1\n")
     code, _, error = in_process(capsys, "attention", str(run.path), "--at", "final", "--seed", "9", "-o", images)
     assert (code, error) == (2, "error: --seed 9: it has not all of final; there are [0, 1]\n")
+
+
+def test_what_was_found_is_kept_in_the_run_and_tokens_have_names(
+    run: Run, words: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("probe", str(run.path), "--at", "final", "--of", "same", "--items", "128", "--no-bits", "--lr", "all")
+    _, text, _ = in_process(capsys, *asked, "--format", "json")
+    assert load_probes(run.path) == json.loads(text)
+    assert [row.to_dict() for row in probe_rows(run)] == json.loads(text)
+    assert (
+        in_process(capsys, "attention", str(run.path), "--at", "0,final", "-n", "3", "-o", str(tmp_path / "a.png"))[0]
+        == 0
+    )
+    kept = load_maps(run.path)
+    assert kept is not None
+    assert kept.title == "learning rate 0.001, seed 0"
+    assert (kept.moments, kept.heads[0], kept.heads[-1]) == (("0", "final"), "layer 1 head 1", "layer 3 head 2")
+    assert kept.weights["0"].sum(-1) == pytest.approx(np.ones((3, 6)), abs=1e-5)
+    maps, batch, task, _ = maps_of_run(run, ["0", "final"], 3)
+    for row, (layer, head) in enumerate((layer, head) for layer in range(3) for head in range(2)):
+        assert kept.weights["final"][:, row] == pytest.approx(maps["final"][layer][:, head, 0].numpy())
+    assert isinstance(batch.inputs, torch.Tensor)
+    assert kept.images[1] == pytest.approx(255 * batch.inputs[1].clamp(0, 1).permute(1, 2, 0).numpy(), abs=0.5)
+    assert in_process(capsys, "attention", str(words.path), "--at", "final", "-o", str(tmp_path / "b.png"))[0] == 0
+    sentences = load_maps(words.path)
+    assert sentences is not None
+    (final, batch, task, _) = maps_of_run(words, ["final"], 4)
+    verb = int(reading_tokens(task.info, batch, 10)[2])
+    assert sentences.weights["final"][2, 1] == pytest.approx(final["final"][0][2, 1, verb].numpy())
+    assert sentences.tokens[2].tolist() == [task.token_name(token) for token in batch.inputs[2].tolist()]  # pyright: ignore
+
+
+def test_items_that_match_the_query_are_marked_in_an_episode() -> None:
+    task = make_task("icl_gaussian-v1")
+    batch = task.sample(5, split="eval", rng=torch.Generator().manual_seed(0))
+    for sample in range(5):
+        names = token_names(batch, sample, task, 17)
+        match = int(batch.steps["match"][sample])
+        assert [name for name in names if name.endswith("*")] == [f"x{match + 1}*", f"y{match + 1}*"]
+        assert names[::2][-1] == "x9"

@@ -10,7 +10,7 @@ import torch
 from test_launch import curves
 from test_stacked import Double
 
-from multistep_bench import load_diagnostics
+from multistep_bench import load_diagnostics, make_model
 from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.errors import ModelError, NotFound, RunError
@@ -163,6 +163,30 @@ def test_a_dry_run_states_the_cost() -> None:
     assert costs.diagnostics_share is not None
     assert costs.diagnostics_share > 0
     assert f"{costs.diagnostics_share:.1%} more time" in costs.for_a_person()["diagnostics"]
+
+
+def test_the_time_of_recordings_is_part_of_what_a_dry_run_expects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 intervals of 1 s, 101 evaluations of 0.5 s; every 25th records for 2 s, and those at 0 and 100 do too."""
+    monkeypatch.setattr("multistep_bench.training.estimate._timed", lambda *given: (1.0, 0.5, 2.0, 100))
+    spec = plan("two_step_digits-v1", "vit", "smoke", {"protocol.seeds": 1})
+    plain = estimate(spec, device="cpu", workers=1)
+    costs = estimate(spec, device="cpu", workers=1, diagnostics=ALL)
+    assert (plain.cell_seconds, plain.seconds) == (150.5, 150.5)
+    assert (costs.cell_seconds, costs.seconds) == (160.5, 160.5)
+    assert costs.diagnostics_share == pytest.approx(10 / 150.5)
+    assert costs.samples_per_second == pytest.approx(3_200 / 160.5)
+
+
+def test_figures_are_those_of_evaluation_mode_whatever_mode_the_model_is_in() -> None:
+    """With drop-path of 0.9 nearly every block would be skipped in training mode."""
+    task = task_of(plan("two_step_digits-v1", "vit", "smoke", SMALL))
+    torch.manual_seed(0)
+    model = make_model("vit", task.info, drop_path=0.9)
+    recorder = Recorder(parse_diagnostics(ALL), task, CPU)
+    training, evaluating = recorder.record(model.train()), recorder.record(model.eval())
+    assert not model.training
+    for name, values in evaluating.items():
+        np.testing.assert_array_equal(training[name], values, err_msg=name)
 
 
 def test_a_figure_that_some_recordings_lack_is_nan_there() -> None:

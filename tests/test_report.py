@@ -83,10 +83,10 @@ def test_runs_of_several_tasks_are_named_with_their_task(runs: list[Run], tmp_pa
     other = read_run(records.make_run(tmp_path / "other", {(0, 0): records.flat()}, task={"id": "other-v1"}))
     page = write_report([runs[0], other], score([runs[0], other]), tmp_path / "both.html").read_text(encoding="utf-8")
     assert "<h1>vit on steps-v1 quick and other-v1 quick</h1>" in page
-    assert page.count(">task</button>") == 4  # the summary, both tables of numbers, the cells
+    assert page.count(">task</button>") == 4  # the scores, both tables of numbers, the cells
     assert "vit on other-v1 quick: 1 seed per learning rate; an entry needs 10, a claim of rank 20." in page
     assert "<h3>other-v1 quick</h3>" in page
-    assert "Models compared" not in page
+    assert "Not compared: the two runs cannot be compared: task steps-v1 against other-v1;" in page
 
 
 def test_a_wrong_ending_or_place_is_one_sentence(runs: list[Run], tmp_path: Path) -> None:
@@ -127,6 +127,7 @@ def test_the_page_loads_without_an_error_or_an_outside_request(page: Page, repor
 def test_the_page_shows_every_section_score_and_cell(page: Page, runs: list[Run]) -> None:
     assert texts(page, "h2") == [
         "Summary",
+        "Models compared",
         "Curves",
         "Survival",
         "By learning rate",
@@ -134,25 +135,33 @@ def test_the_page_shows_every_section_score_and_cell(page: Page, runs: list[Run]
         "Every cell",
         "How to reproduce",
     ]
-    assert texts(page, "#summary tbody:first-of-type th")[:2] == ["vit", HOSTILE]
-    assert texts(page, "#summary .scroll:first-of-type tr:nth-child(1) td")[0] == "3 of 6"
-    compared = texts(page, "#summary p")
-    assert compared[0] == compare(runs[1], runs[0]).sentence()
-    assert "short against vit: the two runs cannot be compared: budget 50000 against 100000" in compared[1]
+    assert texts(page, "[aria-label='Effects'] tbody th") == ["vit", HOSTILE]
+    assert texts(page, "[aria-label='Summary of runs'] tbody th")[:2] == ["vit", HOSTILE]
+    assert texts(page, "[aria-label='Summary of runs'] tr:nth-child(1) td")[0] == "3 of 6"
+    alone = " The only comparison on its task, so no p-value is corrected."
+    assert texts(page, ".sentences p") == [compare(runs[1], runs[0]).sentence() + alone]
+    (left_out,) = texts(page, ".left-out li")
+    assert left_out.startswith("Not compared: short is the only run on steps-v1 quick (card ")
+    assert left_out.endswith(", budget 50,000)")
     assert any("of 6 cells 1 failed, 1 missing" in note for note in texts(page, ".notes li"))
     assert len(texts(page, "#curves svg")) == 6  # three runs at two rates
-    assert [len(texts(page, f"#{section} svg")) for section in ("survival", "rates", "robustness")] == [1, 2, 2]
+    assert [len(texts(page, f"#{section} svg")) for section in ("compare", "survival", "rates", "robustness")] == [
+        1,
+        1,
+        2,
+        2,
+    ]
     assert len(texts(page, "#cells tbody tr")) == 18
     assert texts(page, "#cells tr.problem td.text") == [f"failed: {REASON}", "missing"] * 3
     assert len(texts(page, "#robustness tbody tr")) == 12
-    assert json.loads(texts(page, "#reproduce details code")[0]) == runs[0].spec.dump()
+    assert json.loads(texts(page, "#reproduce details details code")[0]) == runs[0].spec.dump()
     command = texts(page, "#reproduce code")[2]
     assert "--task steps-v1" in command
     assert "--set 'model.attention=\"heat it\"' --set 'protocol.learning_rates=[0.001, 0.002]'" in command
 
 
 def test_curves_name_levels_events_and_cells(page: Page) -> None:
-    first = "#curves .charts:nth-of-type(1) figure:first-child svg"
+    first = "#curves .group:first-child figure:first-child svg"
     assert {"chance", "shortcut", "threshold", "ceiling", "rate 1e-3   ★ 2/3"} <= set(texts(page, f"{first} text"))
     assert texts(page, f"{first} title") == [
         "seed 0, Eureka-moment at 30,000, final accuracy 0.950",
@@ -165,7 +174,7 @@ def test_curves_name_levels_events_and_cells(page: Page) -> None:
 
 def test_a_table_is_sorted_by_the_keyboard(page: Page) -> None:
     columns = texts(page, "#cells thead th")
-    number = columns.index("Eureka-moment") + 1
+    number = columns.index("Eureka-moment, samples") + 1
     shown = f"#cells tbody td:nth-child({number})"
     page.evaluate(f"document.querySelector('#cells thead th:nth-child({number}) button').focus()")
     page.press("Enter", "\r")
@@ -222,7 +231,7 @@ def test_auxiliary_measurements_have_a_figure_each(tmp_path: Path) -> None:
         assert f'aria-label="Accuracy curves of vit, steps-v1 quick, {name}"' in page
     assert "<b>" not in page
     assert re.findall(r'<section id="(\w+)">', page)[1:-2] == [
-        plot.kind for plot in PLOTS if not plot.options and "diagnostics" not in (plot.needs or "")
+        plot.kind for plot in PLOTS if not plot.options and plot.needs in ("", "auxiliary measurements")
     ]
     assert page.count("not scored") == 1
     assert re.findall(r"</i>(rate [\de-]+)<", page) == ["rate 1e-3", "rate 2e-3"]

@@ -20,12 +20,14 @@ from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.rerun import start_of
 from multistep_bench.leaderboard.site import build as site
 from multistep_bench.leaderboard.site.build import Built, build
+from multistep_bench.leaderboard.site.ranks import rank_spans
 from multistep_bench.leaderboard.site.table import board_of
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.runs.events import event_line
 from multistep_bench.runs.store import RUN_FILE, Run, read_run
 from multistep_bench.scoring.run import score_run
+from multistep_bench.scoring.statistics import Interval
 
 MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \"'&"
 OTHER_TASK = "two_step_glyphs-v1"
@@ -368,3 +370,76 @@ def test_a_reference_of_older_code_says_so_on_the_board(tmp_path: Path, monkeypa
     assert "`vit` (reference) " in readme
     assert "reference of older code" in built.index.read_text(encoding="utf-8")
     assert "reference of older code" in (built.index.parent / "entries" / "vit_tau.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("view", ["suite=digits", "suite=both", f"suite=both&task={TASK}"])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_a_table_fits_its_screen(page: Page, built: Built, width: int, view: str) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    opened(page, "about:blank")
+    opened(page, f"{built.index.as_uri()}#{view}")
+    table = "[...document.querySelectorAll('section.suite')].find((each) => !each.hidden).querySelector('.scroll')"
+    assert page.evaluate(f"{table}.scrollWidth - {table}.clientWidth") <= 0
+    if width == 1920:
+        assert page.evaluate(f"{table}.clientWidth") > 1700  # uses the screen
+
+
+def test_columns_are_chosen_and_stay_in_the_link(page: Page, built: Built) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    opened(page, f"{built.index.as_uri()}#suite=both&task={TASK}")
+    shown = texts(page, "thead th")
+    assert {"p tuned", "samples to Eureka", "FLOPs to Eureka"} <= set(shown)
+    assert not {"p grid", "size", "track", "time to Eureka"} & set(shown)
+    for name in ("grid", "cost"):
+        page.evaluate(f"document.querySelector('#columns input[value={name}]').click()")
+    chosen = texts(page, "thead th")
+    assert {"p grid", "S grid", "A grid"} <= set(chosen)
+    assert "samples to Eureka" not in chosen
+    address = page.evaluate("location.href")
+    opened(page, "about:blank")
+    opened(page, address)
+    assert texts(page, "thead th") == chosen
+
+
+def test_an_empty_filter_says_so_and_resets(page: Page, built: Built) -> None:
+    opened(page, "about:blank")
+    opened(page, f"{built.index.as_uri()}#suite=both&size=> 10 M&tier=reproduced")
+    assert names(page) == []
+    assert texts(page, "#empty") == ["No entry of this suite fits these filters. Reset the filters"]
+    page.evaluate("document.getElementById('reset').click()")
+    assert names(page) == ["fast", "slow", "large", "free"]
+    assert texts(page, "#empty") == []
+
+
+def test_ranks_and_stars_are_explained_below_their_table(page: Page, built: Built) -> None:
+    opened(page, "about:blank")
+    opened(page, f"{built.index.as_uri()}#suite=both")
+    notes = " ".join(texts(page, "section.suite .note"))
+    assert "Behind a rank stands the span of ranks that chance leaves" in notes
+    assert "* behind the number of seeds: few seeds a learning rate; an entry needs 10, a claim of rank 20." in notes
+    assert "Wall-clock, which depends on the machine, stands on an entry’s own page." in notes
+
+
+def test_a_phone_has_cards(page: Page, built: Built) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    opened(page, "about:blank")
+    opened(page, f"{built.index.as_uri()}#suite=both&track=open")
+    cell = "document.querySelector('#suite-both tbody tr:not([hidden]) td')"
+    assert page.evaluate(f"getComputedStyle({cell}, '::before').content") == '"rank"'
+    assert names(page) == ["free"]
+
+
+def test_rank_spans_by_hand() -> None:
+    spans = rank_spans(
+        [
+            Interval(0.9, 0.8, 0.95),
+            Interval(0.5, 0.3, 0.7),
+            Interval(0.45, 0.35, 0.6),  # overlaps the one above
+            Interval(0.1, 0.0, 0.2),  # 0.45 − 0.1 > √(0.1² + 0.1²), 0.5 − 0.1 > √(0.2² + 0.1²)
+        ]
+    )
+    assert spans == [(1, 1), (2, 3), (2, 3), (4, 4)]
+    assert rank_spans([Interval(0.5, 0.4, 0.6)]) == [(1, 1)]
+    # Only the ends that face one another count: 0.6 − 0.5 against √(0.05² + 0.05²), however far the others reach.
+    assert rank_spans([Interval(0.6, 0.55, 0.99), Interval(0.5, 0.01, 0.55)]) == [(1, 1), (2, 2)]
+    assert rank_spans([Interval(0.6, 0.2, 0.65), Interval(0.5, 0.45, 0.9)]) == [(1, 2), (1, 2)]

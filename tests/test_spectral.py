@@ -32,6 +32,12 @@ def test_a_weight_is_divided_by_its_largest_singular_value_and_multiplied_by_gam
         )
 
 
+def test_the_first_weights_already_have_a_spectral_norm_of_about_one() -> None:
+    torch.manual_seed(0)
+    layer = make_spectral(nn.Sequential(nn.Linear(32, 64))).eval()[0]  # pyright: ignore[reportIndexIssue]
+    assert torch.linalg.matrix_norm(layer.weight.detach(), 2).item() == pytest.approx(1, abs=0.06)
+
+
 def test_the_gradient_is_that_of_the_formula() -> None:
     """d/dW of γ·⟨A, W⟩/(uᵀWv) with u, v constant is γ·(A/σ − ⟨A, W⟩·uvᵀ/σ²); of γ it is ⟨A, W⟩/σ."""
     torch.manual_seed(0)

@@ -42,6 +42,16 @@ RootOption = Annotated[
 ]
 
 
+LauncherOption = Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray, HOST:PORT or auto [default: $RAY_ADDRESS, one that runs here, or a new one]"),
+]
+GpusOption = Annotated[float, typer.Option(help="Share of a GPU that each group of cells takes on Ray.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")]
+
+
 def _trust(paths: list[str] | None) -> list[str] | None:
     trust(*paths or ())
     return paths

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from multistep_bench.cli.app import JsonOption, RootOption, app
+from multistep_bench.cli.app import (
+    AddressOption,
+    DeviceOption,
+    GpusOption,
+    JsonOption,
+    LauncherOption,
+    RootOption,
+    WorkersOption,
+    app,
+)
 from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
@@ -23,8 +32,11 @@ def train_missing(
     only: OnlyOption = "",
     out: Annotated[Path, typer.Option(help="Where runs lie until they are whole.")] = Path("runs/baselines"),
     folder: FolderOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
+    launcher: LauncherOption = "local",
+    address: AddressOption = None,
+    gpus: GpusOption = 1.0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take here, and write nothing.")] = False,
     data_root: RootOption = None,
     as_json: JsonOption = False,
@@ -46,8 +58,8 @@ def train_missing(
         return
     try:
         if missing:
-            console = Terminal(stderr=as_json)
-            train_sweep(missing, out, data_root, console, as_json, Logs([]), device=device, workers=workers)
+            place = {"launcher": launcher, "address": address, "gpus": gpus, "device": device, "workers": workers}
+            train_sweep(missing, out, data_root, Terminal(stderr=as_json), as_json, Logs([]), **place)
     finally:  # where cells broke or Ctrl-C came, the other runs are added all the same
         collect(folder, out)
     update_page(folder)

@@ -75,8 +75,10 @@ def _add_libraries(names: dict[str, list[str]]) -> None:
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="A task or a model.")],
-    task: Annotated[str, typer.Option("--task", help="The task a model is built for.")] = cards.DEFAULT_TASK,
+    name: Annotated[str, typer.Argument(help="A task, a model, an attention rule, a generator or a data source.")],
+    task: Annotated[
+        str | None, typer.Option("--task", help="The task a model is built for, for its size and cost.")
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Only this protocol of a task, its learning rate plotted.")
     ] = None,
@@ -84,32 +86,33 @@ def describe(
     trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Describe a task (its rule, levels and protocols), one of its protocols, or a model (size and cost on a task)."""
-    from multistep_bench.reporting.describe import (
-        describe_model,
-        describe_protocol,
-        describe_task,
-        print_description,
-    )
+    """Describe a task (rule, levels, protocols), a model (options; with --task size and cost), or a part of them."""
+    from multistep_bench.reporting import describe as of
 
-    if not _is_task(name):
-        if protocol is not None:
-            raise BenchError(f"--protocol {protocol}: '{name}' is a model, and protocols belong to tasks; leave it out")
-        content = describe_model(name, task, data_root)
+    kind, part = _kind(name)
+    for option, value, whose in (("--protocol", protocol, "task"), ("--task", task, "model")):
+        if value is not None and kind != whose:
+            raise BenchError(f"{option} {value}: '{name}' is no {whose} but this kind of thing: {kind}; leave it out")
+    if part is not None:
+        content = of.describe_part(part, name)
+    elif kind == "model":
+        content = of.describe_card(name) if task is None else of.describe_model(name, task, data_root)
     elif protocol is not None:
-        content = describe_protocol(cards.load_task(name), protocol)
+        content = of.describe_protocol(cards.load_task(name), protocol)
     else:
-        content = describe_task(cards.load_task(name))
+        content = of.describe_task(cards.load_task(name))
     if as_json:
         print_json(content)
     else:
-        print_description(Terminal(), content)
+        of.print_description(Terminal(), content)
 
 
 @app.command()
 def preview(
     task: Annotated[str, typer.Argument(help="A task's id, or the path of a card.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write [default: TASK.png]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .png, .svg or .pdf [default: TASK.png]")
+    ] = None,
     n: Annotated[int, typer.Option("--samples", "-n", min=1, max=64, help="Samples to draw.")] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="task.KEY=VALUE")] = None,
@@ -172,13 +175,31 @@ def check(
             raise BenchError(f"--{option} {value}: only a gate is trained; add --gate or leave out --{option}")
     from multistep_bench.generators.check import check_card
 
-    result = check_card(cards.load_task(card), data_root)
+    draft, missing = cards.load_draft(card)
+    result = check_card(draft, data_root, missing)
     if as_json:
         print_json(result.to_dict())
     else:
         for entry in result.lines():
             say(entry)
     raise typer.Exit(0 if result.ok else 1)
+
+
+@data_app.command("download")
+def data_download(
+    names: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="As `list sources` names them.")],
+    data_root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the files of data sources, which a run does too when it needs them, and verify them."""
+    from multistep_bench.sources.check import download
+
+    found = [download(name, data_root) for name in names]
+    if as_json:
+        print_json([vars(entry) for entry in found])
+    else:
+        for entry in found:
+            say(f"{entry.source}: {entry.where or 'no files'} ({entry.message})")
 
 
 @data_app.command("check")
@@ -196,12 +217,18 @@ def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> Non
     Terminal().print(table)
 
 
-def _is_task(name: str) -> bool:
-    """Whether a name given to `describe` is a task's; a card is recognised by its keys."""
+def _kind(name: str) -> tuple[str, registry.Registry | None]:
+    """What a name given to `describe` is, and the registry of a part; a card is recognised by its keys."""
     if cards.is_card_path(name):
-        return not {"generator", "base"}.isdisjoint(cards.read_toml(Path(name)))
+        keys = cards.read_toml(Path(name))
+        return ("model" if {"generator", "base"}.isdisjoint(keys) else "task"), None
     if name in cards.list_models() or name.startswith(("timm/", "hf/")) or ":" in name:
-        return False
+        return "model", None
     if name in cards.list_tasks():
-        return True
-    raise NotFound("task or model", name, [*cards.list_tasks(), *cards.list_models()], "mstep-bench list")
+        return "task", None
+    parts = (registry.attention_rules, registry.generators, registry.sources)
+    for part in parts:
+        if name in part.names():
+            return part.kind, part
+    known = [*cards.list_tasks(), *cards.list_models(), *(each for part in parts for each in part.names())]
+    raise NotFound("task, model or part of one", name, known, "mstep-bench list")

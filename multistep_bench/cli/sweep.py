@@ -97,6 +97,7 @@ def _planned(sweeps: "Sequence[Sweep]", out: Path | None, data_root: Path | None
 
 def _print_sweep(members: "Sequence[Member]", done: "Sequence[Run]", console: Terminal, as_json: bool) -> None:
     from multistep_bench.reporting.score_table import print_score_table
+    from multistep_bench.runs.folder import where_tracebacks_are
     from multistep_bench.scoring.score import score
 
     result = score(list(done))
@@ -115,6 +116,7 @@ def _print_sweep(members: "Sequence[Member]", done: "Sequence[Run]", console: Te
         raise BenchError(
             f"cells did not finish ({'; '.join(broken[:5])}{f', and {len(broken) - 5} more runs' * (len(broken) > 5)})"
             + (f", because {'; '.join(reasons[:3])}" if reasons else "")
+            + where_tracebacks_are(run.path for run in done)
             + "; the same command tries them again"
         )
 

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multistep_bench import cards
-from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from, print_scores
+from multistep_bench.cli.app import (
+    AddressOption,
+    DeviceOption,
+    GpusOption,
+    JsonOption,
+    LauncherOption,
+    RootOption,
+    TrustOption,
+    WorkersOption,
+    app,
+    changes_from,
+    print_scores,
+)
 from multistep_bench.cli.sweep import print_prices, sweeps_from, train_sweep
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.terminal import Terminal, print_json
@@ -54,14 +66,11 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
-    launcher: Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(help="Of the Ray, HOST:PORT or auto [default: $RAY_ADDRESS, one that runs here, or a new one]"),
-    ] = None,
-    gpus: Annotated[float, typer.Option(help="Share of a GPU that each group of cells takes on Ray.")] = 1.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes on a CPU [default: one a core]")] = None,
+    launcher: LauncherOption = "local",
+    address: AddressOption = None,
+    gpus: GpusOption = 1.0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
     stack: Annotated[
         int | None, typer.Option(help="Cells trained as one program [default: 1 on a CPU, what fits on a GPU]")
     ] = None,
@@ -175,6 +184,7 @@ def _print_estimate(
 def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
     """The score, then the picture: drawing may fail, and the score must not be lost with it."""
     from multistep_bench.reporting.curve_plots import plot_curves
+    from multistep_bench.runs.folder import where_tracebacks_are
     from multistep_bench.scoring.score import score
 
     result = score([done])
@@ -191,6 +201,6 @@ def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:
         reasons = sorted({record.reason or "" for record in failed})
         raise BenchError(
             f"{len(failed) + missing} of {len(done.spec.cells())} cells did not finish"
-            + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+            + (f" ({'; '.join(reasons[:3])}{where_tracebacks_are([done.path])})" if reasons else "")
             + "; the same command tries them again"
         )

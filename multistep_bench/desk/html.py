@@ -25,12 +25,12 @@ def run_html(run: Run) -> str:
         data = base64.b64encode(figures.png(drawn[0])).decode()
     head, *rest = run_lines(run)
     image = f'<img alt="{escape(head)}" style="max-width: 100%" src="data:image/png;base64,{data}">'
-    return f"<div>{_head(head)}{''.join(map(_line, rest))}{_table(readable(scored))}{image}</div>"
+    return f"<div>{_head(head)}{''.join(map(_line, rest))}{table_html(readable(scored))}{image}</div>"
 
 
 def score_html(score: Score) -> str:
     """A score: a row a run."""
-    return f"<div>{_head(score_lines(score)[0])}{_table(readable(score))}</div>"
+    return f"<div>{_head(score_lines(score)[0])}{table_html(readable(score))}</div>"
 
 
 def comparison_html(comparison: Comparison) -> str:
@@ -38,7 +38,7 @@ def comparison_html(comparison: Comparison) -> str:
     head, *rest = comparison_lines(comparison)
     columns = [row["cells"] for row in comparison_rows(comparison)]
     rows = [[label.strip(), *values] for label, *values in comparison_table(comparison)]
-    return f"<div>{_head(head)}{_table([['', *columns], *rows])}{''.join(map(_line, rest))}</div>"
+    return f"<div>{_head(head)}{table_html([['', *columns], *rows])}{''.join(map(_line, rest))}</div>"
 
 
 def _head(text: str) -> str:
@@ -49,7 +49,7 @@ def _line(text: str) -> str:
     return f"<div>{escape(text)}</div>"
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def table_html(lines: Sequence[Sequence[str]]) -> str:
     header, *body = lines
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in body)

@@ -8,10 +8,11 @@ from multistep_bench.errors import BenchError
 from multistep_bench.reporting.labels import changes_label, run_labels
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellSetScore
-from multistep_bench.scoring.compare import Comparison, SetComparison
+from multistep_bench.scoring.compare import Comparison
 from multistep_bench.scoring.eureka import curve_values
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
+from multistep_bench.scoring.set_comparison import SetComparison
 from multistep_bench.scoring.statistics import Interval
 
 Row = dict[str, Any]
@@ -87,9 +88,9 @@ def _run_rows(run: RunScore, label: str) -> list[Row]:
         "missing": missing,
         "failed": sum(broken.values()),
         **_set(run.grid),
-        **_interval("p_tuned", tuned and tuned.probability),
-        **_interval("S_tuned", tuned and tuned.speed),
-        **_interval("A_tuned", tuned and tuned.final_accuracy),
+        **interval_columns("p_tuned", tuned and tuned.probability),
+        **interval_columns("S_tuned", tuned and tuned.speed),
+        **interval_columns("A_tuned", tuned and tuned.final_accuracy),
         "best_rate": protocol.learning_rates[run.best_rate],
         "identity": run.spec.identity(),
     }
@@ -136,10 +137,10 @@ def _place(run: RunScore, label: str) -> Row:
 def _set(scores: CellSetScore) -> Row:
     return {
         "events": scores.events,
-        **_interval("p", scores.probability),
-        **_interval("S", scores.speed),
-        **_interval("A", scores.final_accuracy),
-        **_interval("Q", scores.profile),
+        **interval_columns("p", scores.probability),
+        **interval_columns("S", scores.speed),
+        **interval_columns("A", scores.final_accuracy),
+        **interval_columns("Q", scores.profile),
         "A_given_eureka": scores.final_accuracy_given_eureka,
         "median": scores.median,
     }
@@ -151,18 +152,22 @@ def _compared(scores: SetComparison) -> Row:
         "n_B": scores.n_b,
         "events_A": scores.events_a,
         "events_B": scores.events_b,
-        **_interval("p_difference", scores.probability),
+        **interval_columns("p_difference", scores.probability),
         "p_boschloo": scores.boschloo,
         "S_A": scores.speed_a,
         "S_B": scores.speed_b,
-        **_interval("S_difference", scores.speed),
+        **interval_columns("S_difference", scores.speed),
         "S_permutation": scores.permutation,
         "S_logrank": scores.logrank,
         "improvement": scores.improvement,
+        "final_A": scores.final_a,
+        "final_B": scores.final_b,
+        **interval_columns("final_difference", scores.final),
+        "final_permutation": scores.final_permutation,
     }
 
 
-def _interval(name: str, interval: Interval | None) -> Row:
+def interval_columns(name: str, interval: Interval | None) -> Row:
     values: Sequence[float | None] = (
         (None, None, None) if interval is None else (interval.estimate, interval.low, interval.high)
     )

@@ -15,6 +15,13 @@ _LATEX = {each: f"\\{each}" for each in "#$%&_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "–": "--",
+    "−": "$-$",
+    "Δ": r"$\Delta$",
+    "λ": r"$\lambda$",
+    "×": r"$\times$",
+    "<": "$<$",  # in LaTeX's default encoding these three are other letters
+    ">": "$>$",
+    "|": "$|$",
 }
 
 
@@ -30,15 +37,25 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_markdown(score: Score) -> str:
     """The table to read, in Markdown."""
-    header, *lines = readable(score)
+    return markdown(readable(score))
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the first of them the headings, as a table in Markdown; all columns but the first stand right."""
+    header, *body = table
     rule = [" --- ", *[" ---: "] * (len(header) - 1)]
-    body = [[f" {_pipe(cell)} " for cell in line] for line in lines]
-    return "".join(f"|{'|'.join(line)}|\n" for line in ([f" {_pipe(cell)} " for cell in header], rule, *body))
+    cells = [[f" {_pipe(cell)} " for cell in line] for line in (header, *body)]
+    return "".join(f"|{'|'.join(line)}|\n" for line in (cells[0], rule, *cells[1:]))
 
 
 def to_latex(score: Score) -> str:
     """The table to read, as a LaTeX tabular in the style of booktabs."""
-    header, *lines = readable(score)
+    return latex(readable(score))
+
+
+def latex(table: Sequence[Sequence[str]]) -> str:
+    """A line of headings and lines of cells, as a LaTeX tabular in the style of booktabs."""
+    header, *lines = table
     body = [" & ".join(map(_escape, line)) + r" \\" for line in lines]
     head = " & ".join(map(_escape, header)) + r" \\"
     columns = "l" + "r" * (len(header) - 1)
@@ -91,4 +108,5 @@ def _pipe(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
+    return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # after \\ they would be its argument

@@ -9,9 +9,11 @@ from torch import nn
 
 from multistep_bench import registry
 from multistep_bench.batch import Batch
+from multistep_bench.diagnostics.capture import block_call
+from multistep_bench.diagnostics.layers import find_blocks
 from multistep_bench.errors import ModelError
 from multistep_bench.models.build import logits
-from multistep_bench.models.transformer import Attention, Block
+from multistep_bench.models.transformer import Attention
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class AttentionCall:
 class Activations:
     """What a model computed for a batch, without gradients.
 
-    attention: one entry a layer. residual: [B, tokens, width] before the first block, then after each; empty for a
-    module that is not made of the blocks of `models.transformer`.
+    attention: one entry a layer, of rules of the suite. residual: [B, tokens, width] before the first block, then after
+    each of `layers.find_blocks`; empty for a module without blocks that take and give tokens.
     """
 
     attention: list[AttentionCall] = field(default_factory=list)
@@ -44,18 +46,21 @@ class Activations:
 
     @property
     def tokens(self) -> int:
-        return max((call.k.shape[2] for call in self.attention), default=0)
+        return max(
+            (*(call.k.shape[2] for call in self.attention), *(each.shape[1] for each in self.residual)), default=0
+        )
 
 
 def capture(model: nn.Module, batch: Batch) -> Activations:
     """Shows a batch to a model in evaluation mode and returns what passed through it; the model is left as it was.
 
     Attention rules are found by themselves: modules of a registered class, and the rules of the reference transformers.
-    A rule that is called several times gives a layer each time. Raises `ModelError` for a model that calls none.
+    A rule that is called several times gives a layer each time. Raises `ModelError` for a model without rules and
+    blocks.
     """
     found = Activations()
     handles = [rule.register_forward_hook(_note_rule(found), with_kwargs=True) for rule in attention_rules(model)]
-    for block in (module for module in model.modules() if isinstance(module, Block)):
+    for block in find_blocks(model).values():
         handles.append(block.register_forward_hook(_note_block(found), with_kwargs=True))
     training = model.training
     try:
@@ -65,10 +70,10 @@ def capture(model: nn.Module, batch: Batch) -> Activations:
         model.train(training)
         for handle in handles:
             handle.remove()
-    if not found.attention:
+    if not found.attention and not found.residual:
         raise ModelError(
-            f"{type(model).__name__} calls no attention rule of the suite, so there is nothing to look into;"
-            " call one made by make_attention, as README.md shows under 'Your attention rule'"
+            f"{type(model).__name__} calls no attention rule of the suite and has no blocks of tokens, so there is"
+            " nothing to look into; call a rule made by make_attention, as README.md shows under 'Your attention rule'"
         )
     return found
 
@@ -91,9 +96,11 @@ def _note_rule(found: Activations) -> Callable[..., None]:
 
 
 def _note_block(found: Activations) -> Callable[..., None]:
-    def note(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> None:
+    def note(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        if (call := block_call(args, kwargs, out)) is None:
+            return
         if not found.residual:
-            found.residual.append(args[0] if args else kwargs["x"])
-        found.residual.append(out)
+            found.residual.append(call.entering)
+        found.residual.append(call.leaving)
 
     return note

@@ -84,7 +84,7 @@ def effective_rank(matrix: torch.Tensor) -> torch.Tensor:
 def attention_figures(call: RuleCall, read: torch.Tensor, regions: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """Figures of one layer by head, means over the batch.
 
-    read: [B, queries] bool, of the reading tokens. regions: [R, keys] bool, or None.
+    read: [B, queries] bool, of the reading tokens. regions: [R, keys] or [B, R, keys] bool, or None.
     Returns entropy, entropy_reading, relative_entropy, rank [heads] and, with regions, share, share_reading [heads, R];
     "reading" is of the reading tokens, the others average all queries. All are NaN for a rule without weights; rank is
     NaN for a layer that computes one query, where it would say nothing.
@@ -104,7 +104,7 @@ def attention_figures(call: RuleCall, read: torch.Tensor, regions: torch.Tensor 
         "rank": effective_rank(weights[:RANK_ITEMS]).mean(0) if ranked else torch.full((heads,), torch.nan),
     }
     if regions is not None:
-        shares = weights @ regions.double().T  # B, heads, queries, R
+        shares = weights @ regions.double().mT.unsqueeze(-3)  # B, heads, queries, R
         figures["share"] = shares.mean((0, 2))
         figures["share_reading"] = _over_reading(shares, read)
     return figures

@@ -1,9 +1,10 @@
 """Norms of the loss's gradient: by W_Q, W_K, W_V of each layer, and by the tokens of each region that enter a block."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from multistep_bench.diagnostics.capture import BlockCall
 from multistep_bench.diagnostics.layers import Projections
 
 
@@ -22,29 +23,29 @@ def region_norms(gradient: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     2024, figure 5).
 
     gradient: [B, N, width] of the batch's mean loss; it is multiplied by B, so that a norm does not depend on B.
-    regions:  [R, N] bool.
+    regions:  [R, N] or [B, R, N] bool.
     """
     squares = gradient.double().cpu().square().sum(-1)  # B, N
-    return len(gradient) * (squares @ regions.double().T).sqrt().mean(0)
+    return len(gradient) * (squares.unsqueeze(1) * regions).sum(-1).sqrt().mean(0)
 
 
 def differentiated(
-    loss: torch.Tensor, model: nn.Module, layers: list[Projections], blocks: list[BlockCall]
+    loss: torch.Tensor, model: nn.Module, layers: list[Projections], tensors: Sequence[torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor | None]]:
-    """Gradients of the loss by every parameter of the projections and by the tokens that enter each block.
+    """Gradients of the loss by every parameter of the projections, and by tensors that the model computed on the way.
 
-    No parameter's `.grad` is touched. A parameter that the loss does not depend on has gradient 0; tokens that depend
+    No parameter's `.grad` is touched. A parameter that the loss does not depend on has gradient 0; tensors that depend
     on no parameter have none.
     """
     parameters = dict(model.named_parameters())
     names = list(dict.fromkeys(name for layer in layers for name, _ in layer.parts))
     names = [name for name in names if parameters[name].requires_grad]
-    wanted = [index for index, call in enumerate(blocks) if call.entering.requires_grad]
-    inputs = [*(parameters[name] for name in names), *(blocks[index].entering for index in wanted)]
+    wanted = [index for index, tensor in enumerate(tensors) if tensor.requires_grad]
+    inputs = [*(parameters[name] for name in names), *(tensors[index] for index in wanted)]
     found = torch.autograd.grad(loss, inputs, allow_unused=True) if inputs else ()
     found = [torch.zeros_like(each) if got is None else got for each, got in zip(inputs, found, strict=True)]
     frozen = {name: torch.zeros_like(parameters[name]) for layer in layers for name, _ in layer.parts}
-    by_block: list[torch.Tensor | None] = [None] * len(blocks)
+    by_tensor: list[torch.Tensor | None] = [None] * len(tensors)
     for index, gradient in zip(wanted, found[len(names) :], strict=True):
-        by_block[index] = gradient
-    return frozen | dict(zip(names, found, strict=False)), by_block
+        by_tensor[index] = gradient
+    return frozen | dict(zip(names, found, strict=False)), by_tensor

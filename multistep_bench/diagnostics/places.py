@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import torch
 
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
+from multistep_bench.diagnostics.regions import region_masks
 from multistep_bench.models.layout import tile_side, token_regions
 
 READING = "reading"  # the token that the answer is read from
 MEAN = "mean"  # of all tokens
+TOKENS = "tokens"  # every token of every region by itself
 
 
 def reading_tokens(info: TaskInfo, batch: Batch, tokens: int) -> torch.Tensor:
@@ -27,8 +29,8 @@ def reading_tokens(info: TaskInfo, batch: Batch, tokens: int) -> torch.Tensor:
 def region_tokens(info: TaskInfo, tokens: int) -> Mapping[str, torch.Tensor]:
     """Which tokens lie in each region of the layout, name → [tokens] bool.
 
-    Empty where the tokens of a model do not stand for parts of the input: an image's are a class token and a square
-    grid of patches that cuts every tile alike, a sequence's are its own.
+    Empty where the tokens of a model do not stand for parts of the input: an image's are its square patches, after a
+    class token or without one, a sequence's are its own.
     """
     if info.kind != "image":
         position = torch.arange(tokens)
@@ -36,7 +38,26 @@ def region_tokens(info: TaskInfo, tokens: int) -> Mapping[str, torch.Tensor]:
         fits = all(left + n <= tokens for _, left, _, n in info.layout.values())
         return inside if fits else {}
     per_tile = patches_per_tile(info, tokens)
-    return {} if per_tile is None else dict(zip(info.layout, token_regions(info, per_tile), strict=True))
+    masks = region_masks(info, tokens) if per_tile is None else token_regions(info, per_tile)
+    return {} if masks is None else dict(zip(info.layout, masks, strict=True))
+
+
+def single_tokens(regions: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each token of each region by itself, "context 1", "context 2", … → [tokens] bool."""
+    found = {}
+    for name, inside in regions.items():
+        for number, place in enumerate(inside.nonzero().flatten().tolist(), start=1):
+            found[f"{name} {number}"] = torch.arange(len(inside)) == place
+    return found
+
+
+def has_reading_token(info: TaskInfo, tokens: int) -> bool:
+    """Whether an answer is read from one token: not of an image that is cut into patches without a class token."""
+    shape = info.observation_space.shape
+    if info.kind != "image" or shape is None:
+        return True
+    side = (shape[1] * shape[2] / tokens) ** 0.5  # of a patch, if all tokens are patches
+    return tokens == 1 or not side.is_integer()
 
 
 def patches_per_tile(info: TaskInfo, tokens: int) -> int | None:

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,54 +12,38 @@ from multistep_bench import seeds
 from multistep_bench.batch import Batch
 from multistep_bench.diagnostics.activations import Activations, capture
 from multistep_bench.diagnostics.code_length import code_length
-from multistep_bench.diagnostics.places import MEAN, READING, features, reading_tokens, region_tokens
+from multistep_bench.diagnostics.places import (
+    MEAN,
+    READING,
+    TOKENS,
+    features,
+    has_reading_token,
+    reading_tokens,
+    region_tokens,
+    single_tokens,
+)
 from multistep_bench.diagnostics.probes import ProbeResult, probe
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import Run
-from multistep_bench.scoring.statistics import Interval, mean_interval, wilson
-from multistep_bench.training.kept import event_samples, model_at, samples_at
+from multistep_bench.scoring.probe_rows import Row
+from multistep_bench.scoring.statistics import mean_interval, wilson
+from multistep_bench.training.kept import PLATEAU, event_samples, kept_on_plateau, model_at, samples_at
 from multistep_bench.training.plan import task_of
 
 REPRESENTATIONS = ("residual", "q", "k", "v", "heads")
 STEPS, LABEL = "steps", "label"
+ALL_RATES = ALL_PLACES = "all"
 MOST_CLASSES = 16  # of a step that "steps" stands for: numbers of images are none
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table of probes.
-
-    layer: 0 is what enters the first block. representation: as asked for, with its head where they are split.
-    accuracy: over test items of one cell (Wilson), or the mean over `cells` seeds. chance: of the majority class.
-    bits: of the online code for an item, `uniform` log2 of the classes; None where it was not asked for.
-    """
-
-    at: str
-    variable: str
-    layer: int
-    representation: str
-    place: str
-    cells: int
-    items: int
-    accuracy: Interval
-    chance: float
-    bits: float | None
-    uniform: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, flat, for JSON and CSV."""
-        content = asdict(self)
-        interval = content.pop("accuracy")
-        return {**content, "accuracy": interval["estimate"], "low": interval["low"], "high": interval["high"]}
 
 
 @dataclass(frozen=True)
 class Question:
     """What is probed. of: names of steps, "label", or "steps" for every step of 2 to 16
     classes that is no other one under another name. places: "reading", regions of
-    the layout, "mean", "all". items: of training, and half as many of testing. bits: whether code lengths are wanted.
+    the layout (means over their tokens), one token of a region ("context 3"), "tokens" for each of these, "mean"; "all"
+    but single tokens. items: of training, and half as many of testing. bits: whether code lengths are wanted.
     """
 
     at: Sequence[str] = ("before", "after", "final")
@@ -73,12 +56,13 @@ class Question:
 
 
 def probe_run(
-    run: Run, question: Question, rate: float | None = None, data_root: str | Path | None = None
+    run: Run, question: Question, rate: float | str | None = None, data_root: str | Path | None = None
 ) -> list[Row]:
-    """Probes the cells of one learning rate of a run that keeps their weights.
+    """Probes the cells of one learning rate, or of all, of a run that keeps their weights.
 
-    rate: by default the one with the most Eureka-moments, of equal ones the lowest. Cells without a Eureka-moment are
-    left out where a moment is "before" or "after" it; other moments take every cell.
+    rate: by default the one with the most Eureka-moments, of equal ones the lowest; "all" of them. Cells without a
+    Eureka-moment are left out where a moment is "before" or "after" it, and those that keep no weights from their
+    plateau where it is "plateau"; other moments take every cell.
     Items come from the held-out split, from streams of their own, the same for every cell; no test item is also a
     training item. Raises `BenchError` for names that are none, and `RunError` where weights are not kept.
     """
@@ -160,23 +144,31 @@ def _values(task: TaskGenerator, batch: Batch, name: str) -> np.ndarray:
     return batch.targets.gather(1, place.unsqueeze(1)).squeeze(1).numpy()
 
 
-def cells_of(run: Run, rate: float | None, at: str) -> list[Cell]:
-    """The cells of a learning rate that have a moment; see `probe_run`."""
+def cells_of(run: Run, rate: float | str | None, at: str) -> list[Cell]:
+    """The cells of a learning rate, or of all, that have a moment; see `probe_run`."""
     rates = run.spec.protocol.learning_rates
     events = {record.cell: event_samples(run, record.cell) for record in run.records}
-    if rate is not None and rate not in rates:
-        raise BenchError(f"--lr {rate}: the run has the learning rates {', '.join(map(str, rates))}")
+    if rate not in (None, ALL_RATES, *rates):
+        raise BenchError(f"--lr {rate}: the run has the learning rates {', '.join(map(str, rates))}; or give all")
     counts = [
         sum(event is not None for cell, event in events.items() if cell.rate_index == i) for i in range(len(rates))
     ]
-    index = counts.index(max(counts)) if rate is None else rates.index(rate)
-    cells = sorted(cell for cell in events if cell.rate_index == index)
+    indices = {i for i, each in enumerate(rates) if rate in (ALL_RATES, each)} or {counts.index(max(counts))}
+    cells = sorted(cell for cell in events if cell.rate_index in indices)
+    where = "any learning rate" if len(indices) > 1 else f"learning rate {rates[min(indices)]}"
     if at in ("before", "after"):
         cells = [cell for cell in cells if events[cell] is not None]
         if not cells:
             raise BenchError(
-                f"no cell of {run.path} at learning rate {rates[index]} has a Eureka-moment, so nothing is {at} it;"
+                f"no cell of {run.path} at {where} has a Eureka-moment, so nothing is {at} it;"
                 " give --at final, or another --lr"
+            )
+    if at == PLATEAU:
+        cells = [cell for cell in cells if kept_on_plateau(run, cell)]
+        if not cells:
+            raise BenchError(
+                f"no cell of {run.path} at {where} keeps weights from its time on the shortcut; give --at before, or"
+                " another --lr"
             )
     return cells
 
@@ -187,15 +179,23 @@ def _representations(
     """(layer, representation, place) → [B, features]."""
     tokens = found.tokens
     regions, reading = region_tokens(task.info, tokens), reading_tokens(task.info, batch, tokens)
+    singles = single_tokens(regions)
     known = (READING, *regions, MEAN)
+    places: list[str] = []
     for place in question.places:
-        if place != "all" and place not in known:
-            raise BenchError(f"--place {place}: there are {', '.join(known)} and all")
-    places = known if "all" in question.places else question.places
+        if place not in (*known, *singles, TOKENS, ALL_PLACES):
+            raise BenchError(
+                f"--place {place}: there are {', '.join(known)} and all; tokens, or one as '{next(iter(singles), '')}'"
+            )
+        places += known if place == ALL_PLACES else singles if place == TOKENS else [place]
+    if TOKENS in question.places and not singles:
+        raise BenchError(f"--place tokens: the {tokens} tokens of the model match no region of {task.id}; give mean")
+    if READING in places and not has_reading_token(task.info, tokens):
+        raise BenchError(f"--place {READING}: the model reads {task.id} from all of its {tokens} patches; give mean")
     chosen = {}
     for layer, name, values in _streams(found, question):
-        for place in places:
-            x = features(values, place, reading, regions, tokens)
+        for place in dict.fromkeys(places):
+            x = features(values, place, reading, {**regions, **singles}, tokens)
             if x is not None:
                 chosen[layer, name, place] = x.float().numpy()
     return chosen
@@ -206,8 +206,14 @@ def _streams(found: Activations, question: Question) -> list[tuple[int, str, tor
     streams = []
     for name in question.representations:
         if name == "residual":
+            if not found.residual:
+                raise BenchError("--representation residual: the model has no blocks of tokens; give heads, q, k or v")
             streams += [(layer, name, values) for layer, values in enumerate(found.residual)]
             continue
+        if not found.attention:
+            raise BenchError(
+                f"--representation {name}: the model calls no attention rule of the suite; give residual alone"
+            )
         for layer, call in enumerate(found.attention, start=1):
             values = call.out if name == "heads" else getattr(call, name)  # B, heads, tokens, head_dim
             if question.by_head:

@@ -15,7 +15,8 @@ from multistep_bench.diagnostics.gradients import differentiated, projection_nor
 from multistep_bench.diagnostics.layers import ATTRIBUTE, Projections, find_projections, find_rules
 from multistep_bench.diagnostics.logits import logits_std, residual_norm
 from multistep_bench.diagnostics.options import DiagnosticOptions
-from multistep_bench.diagnostics.regions import reading_tokens, region_masks
+from multistep_bench.diagnostics.regions import batch_regions, reading_tokens, region_names
+from multistep_bench.diagnostics.split import ELSEWHERE, split_by_parameter, split_norms
 from multistep_bench.errors import ModelError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
@@ -40,6 +41,8 @@ class Recorder:
         self.device = device
         rng = seeds.generator(seeds.derive("diagnostics", task.info.id), device)
         self.batch = task.sample(ITEMS, split="eval", rng=rng)
+        self.regions = region_names(task.info)
+        self.masks: dict[int, torch.Tensor | None] = {}  # number of tokens → their regions
 
     def record(self, model: nn.Module) -> Figures:
         """Named figures as float64 arrays, and as text arrays what their axes stand for; README, "Look inside".
@@ -51,7 +54,7 @@ class Recorder:
             model = _copied(model).eval()
             layers = find_projections(model)
             self._check(model, layers)
-            with captured(model) as seen:
+            with captured(model, layers if "gradients" in self.options.kinds else ()) as seen:
                 answer = logits(model, self.batch)
             if "attention" in self.options.kinds and not seen.rules:
                 raise ModelError(
@@ -86,26 +89,38 @@ class Recorder:
     def _gradients(
         self, answer: torch.Tensor, model: nn.Module, layers: list[Projections], seen: Captured
     ) -> dict[str, torch.Tensor]:
+        """Norms by projection, and where the task has regions by the tokens of each, before and in projections."""
         blocks = [call for _, call in seen.blocks]
         loss = _loss(answer, self.batch)
-        by_parameter, by_block = differentiated(loss, model, layers, blocks)
-        figures = {f"gradients.{name}": values for name, values in projection_norms(by_parameter, layers).items()}
-        count = len(self.task.info.layout)
-        if blocks and count:
-            rows = []
-            for gradient in by_block:
-                masks = None if gradient is None else region_masks(self.task.info, gradient.shape[1])
-                known = gradient is not None and masks is not None
-                rows.append(region_norms(gradient, masks) if known else torch.full((count,), torch.nan))  # type: ignore[arg-type]
-            figures["gradients.regions"] = torch.stack([row.double() for row in rows])
-        return figures
+        tensors = [*(call.entering for call in blocks), *(call.leaving for call in seen.projections)]
+        by_parameter, by_tensor = differentiated(loss, model, layers, tensors)
+        figures = projection_norms(by_parameter, layers)
+        count = len(self.regions)
+        if count:
+            by_block, by_call = by_tensor[: len(blocks)], by_tensor[len(blocks) :]
+            if blocks:
+                figures["regions"] = torch.stack([self._norms(gradient) for gradient in by_block])
+            tokens = {call.entering.shape[1] for call in seen.projections if call.entering.ndim == 3}
+            masks = {number: mask for number in tokens if (mask := self._masks(number)) is not None}
+            figures |= split_norms(split_by_parameter(seen.projections, by_call, masks), layers, count)
+        return {f"gradients.{name}": values for name, values in figures.items()}
+
+    def _norms(self, gradient: torch.Tensor | None) -> torch.Tensor:
+        """[R], NaN where the tokens of a block do not match the layout, or depend on no parameter."""
+        masks = None if gradient is None else self._masks(gradient.shape[1])
+        if gradient is None or masks is None:
+            return torch.full((len(self.regions),), torch.nan, dtype=torch.float64)
+        return region_norms(gradient, masks).double()
+
+    def _masks(self, tokens: int) -> torch.Tensor | None:
+        if tokens not in self.masks:
+            self.masks[tokens] = batch_regions(self.task.info, self.batch, tokens)
+        return self.masks[tokens]
 
     def _attention(self, seen: Captured) -> dict[str, torch.Tensor]:
         info = self.task.info
         layers = [
-            attention_figures(
-                call, reading_tokens(info, self.batch, call.q.shape[2]), region_masks(info, call.k.shape[2])
-            )
+            attention_figures(call, reading_tokens(info, self.batch, call.q.shape[2]), self._masks(call.k.shape[2]))
             for _, call in seen.rules
         ]
         names = dict.fromkeys(name for layer in layers for name in layer)
@@ -114,10 +129,12 @@ class Recorder:
     def _names(self, seen: Captured, layers: list[Projections]) -> Figures:
         kinds = self.options.kinds
         names: dict[str, Sequence[str]] = {}
-        if self.task.info.layout:
-            names["regions"] = list(self.task.info.layout)
+        if self.regions:
+            names["regions"] = self.regions
         if "gradients" in kinds:
             names["gradients.layers"] = [layer.layer for layer in layers]
+            if self.regions:
+                names["gradients.tokens"] = [*self.regions, ELSEWHERE]
         if seen.blocks:
             names["blocks"] = labels([name for name, _ in seen.blocks])
         if "attention" in kinds or "logits" in kinds:

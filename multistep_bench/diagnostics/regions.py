@@ -6,6 +6,37 @@ import torch
 
 from multistep_bench.batch import IGNORED, Batch, TaskInfo
 
+EPISODE = ("match", "match_label", "others", "other_labels", "query")  # where the class of every item is a step
+
+
+def region_names(info: TaskInfo) -> tuple[str, ...]:
+    """What the regions are called: those of the layout, or `EPISODE`."""
+    return EPISODE if _knows_matches(info) else tuple(info.layout)
+
+
+def batch_regions(info: TaskInfo, batch: Batch, tokens: int) -> torch.Tensor | None:
+    """[B, regions, tokens] bool, the tokens of each region of `region_names`; None where `region_masks` is.
+
+    The context of an episode, item, label, item, label, …, query, is told apart sample by sample: items of the query's
+    class and their labels, other items and their labels. Otherwise every sample has the regions of the layout.
+    """
+    masks = region_masks(info, tokens)
+    if masks is None or not _knows_matches(info):
+        return masks if masks is None else masks.expand(len(batch.targets), -1, -1)
+    items = (tokens - 1) // 2
+    classes = torch.stack([batch.steps[f"item_{i}_class"] for i in range(items)], 1).cpu()  # B, items
+    match = classes == batch.steps["query_class"].cpu().unsqueeze(1)
+    found = torch.zeros(len(match), len(EPISODE), tokens, dtype=torch.bool)
+    for place, chosen in ((0, match), (2, ~match)):
+        found[:, place, 0:-1:2] = chosen
+        found[:, place + 1, 1::2] = chosen
+    found[:, 4, -1] = True
+    return found
+
+
+def _knows_matches(info: TaskInfo) -> bool:
+    return info.kind == "episode" and {"query_class", "item_0_class"} <= set(info.steps)
+
 
 def region_masks(info: TaskInfo, tokens: int) -> torch.Tensor | None:
     """[regions, tokens] bool, True where a token lies in the region; None where tokens do not match the layout,

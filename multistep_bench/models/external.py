@@ -1,10 +1,9 @@
-"""Any model of timm, made to fit a task."""
+"""Any model of timm, made to fit a task; timm takes seconds to import, so that is done when it is asked for."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
-import timm
 from torch import nn
 
 from multistep_bench.batch import TaskInfo
@@ -16,11 +15,15 @@ PREFIX = "timm/"
 
 def timm_names() -> list[str]:
     """The models of timm as `resolve_model` takes them."""
+    import timm
+
     return [PREFIX + name for name in timm.list_models()]
 
 
 def timm_builder(model: str) -> "functools.partial[nn.Module]":
     """The builder behind "timm/NAME"; raises `NotFound` with the closest match."""
+    import timm
+
     name = model.removeprefix(PREFIX)
     if not timm.is_model(name):
         raise NotFound("model", model, timm_names(), "timm.list_models() names them all")
@@ -29,6 +32,8 @@ def timm_builder(model: str) -> "functools.partial[nn.Module]":
 
 def timm_source(model: str) -> Callable[..., Any]:
     """The function of timm that defines "timm/NAME"."""
+    import timm
+
     return timm.model_entrypoint(model.removeprefix(PREFIX))
 
 
@@ -37,6 +42,8 @@ def build_timm(name: str, info: TaskInfo, **options: Any) -> nn.Module:
 
     options: further keyword arguments of `timm.create_model`.
     """
+    import timm
+
     channels, height, width = image_shape(info)
     configuration = timm.get_pretrained_cfg(name)
     if configuration is not None and configuration.fixed_input_size:

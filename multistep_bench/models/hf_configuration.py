@@ -7,7 +7,6 @@ from typing import Any
 
 from multistep_bench.batch import TaskInfo
 from multistep_bench.errors import ModelError, NotFound
-from multistep_bench.models.sequence import SIZES
 
 OTHER_MODELS = {"text_config", "vision_config", "audio_config", "decoder", "decoder_config"}  # keys of configurations
 SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -55,6 +54,8 @@ def candidate_keys(
 
 def _sizes(default: Any, info: TaskInfo, given: dict[str, Any]) -> dict[str, Any]:
     """What the preset of the task's model size means for a configuration; keys that it has, and no others."""
+    from multistep_bench.models.sequence import SIZES  # it imports timm, which takes seconds
+
     size = SIZES[info.size]
     width, depth = given.get("hidden_size", size.width), given.get("num_hidden_layers", size.depth)
     sizes: dict[str, Any] = {"hidden_size": width, "num_hidden_layers": depth}

@@ -8,15 +8,15 @@ import torch
 from matplotlib.axes import Axes
 
 from multistep_bench.batch import Batch
+from multistep_bench.diagnostics.maps import token_names
 from multistep_bench.diagnostics.places import patches_per_tile, reading_tokens
 from multistep_bench.errors import BenchError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.reporting import figures
+from multistep_bench.reporting.inside_plots import HEAT, OPACITY
 from multistep_bench.reporting.preview import pixels
 
 IMAGE_PANEL, TOKEN_PANEL = 0.8, 1.5  # inches
-HEAT = "inferno"
-OPACITY = 0.65
 GAP = 0.35  # of a panel, between moments
 
 Maps = Mapping[str, Sequence[torch.Tensor]]  # moment → a layer's weights, [B, heads, queries, keys]
@@ -86,9 +86,7 @@ def _draw_sample(
             if image:
                 _draw_heat(panel, weights[0], pixels(batch, sample))
             else:
-                _draw_matrix(
-                    panel, weights, _token_names(batch, sample, task, tokens), reading, with_queries=index == 0
-                )
+                _draw_matrix(panel, weights, token_names(batch, sample, task, tokens), reading, with_queries=index == 0)
             if sample == 0:
                 title = f"layer {layer} head {head}"
                 panel.set_title(f"{at}\n{title}" if index == 0 else title, fontsize=6)
@@ -113,14 +111,6 @@ def _draw_matrix(panel: Axes, weights: np.ndarray, names: Sequence[str], reading
     panel.set_xticks(range(len(names)), names, rotation=90)
     panel.set_yticks(range(len(queries)), queries if with_queries or len(queries) == 1 else [""] * len(queries))
     panel.tick_params(length=0, pad=1)
-
-
-def _token_names(batch: Batch, sample: int, task: TaskGenerator, tokens: int) -> list[str]:
-    """Words of a sequence; x1 y1 x2 … of an episode, whose items and labels alternate."""
-    if isinstance(batch.inputs, dict):
-        return [f"{'xy'[index % 2]}{index // 2 + 1}" for index in range(tokens)]
-    words = [task.token_name(token) for token in batch.inputs[sample].tolist()]
-    return words if len(words) == tokens else [str(index) for index in range(tokens)]
 
 
 def _chosen(option: str, asked: Sequence[int] | None, count: int) -> Sequence[int]:

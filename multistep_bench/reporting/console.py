@@ -11,9 +11,10 @@ from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import measured, number, rate_label, run_labels, short_count, task_label
 from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.scoring.cell_set import CellSetScore
-from multistep_bench.scoring.compare import Comparison, SetComparison
+from multistep_bench.scoring.compare import Comparison
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, Score
+from multistep_bench.scoring.set_comparison import SetComparison
 from multistep_bench.scoring.statistics import Interval
 
 PROBLEMS_SHOWN = 8
@@ -165,13 +166,17 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         table.add_row(*line)
     console.print(table)
     console.print(Text("Brackets are 95 % intervals, of p by Newcombe's method.\n", style="dim"))
+    for key, (ours, theirs) in comparison.recipe.items():
+        console.print(Text(printable(f"recipe differs: {key} {ours} against {theirs}", ONE_LINE), style="yellow"))
     console.print(Text(printable(comparison.sentence(), ONE_LINE)))
 
 
 def comparison_table(comparison: Comparison) -> list[tuple[str, ...]]:
     """A line a quantity: its name, its value over the grid and, where there are any, at tuned learning rates."""
     sets = [comparison.grid, *([comparison.tuned] if comparison.tuned else [])]
-    return list(zip(_COMPARED, *map(_compared, sets), strict=True))
+    shown = measured([comparison.a.spec])
+    names = [name.format(measured=shown) for name in _COMPARED]
+    return list(zip(names, *map(_compared, sets), strict=True))
 
 
 _COMPARED = (
@@ -185,6 +190,10 @@ _COMPARED = (
     "  permutation test",
     "  log-rank test",
     "P(cell of A is faster)",
+    "final {measured} of A",
+    "final {measured} of B",
+    "final {measured} of A − of B",
+    "  permutation test",
 )
 
 
@@ -200,6 +209,10 @@ def _compared(scores: SetComparison) -> list[str]:
         _p_value(scores.permutation),
         _p_value(scores.logrank),
         number(scores.improvement),
+        number(scores.final_a),
+        number(scores.final_b),
+        _difference(scores.final),
+        _p_value(scores.final_permutation),
     ]
 
 

@@ -11,7 +11,6 @@ from multistep_bench.cards import TaskCard
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import (
     COLUMN,
-    MUTED,
     PAGE,
     PANEL_HEIGHT,
     SERIES,
@@ -20,6 +19,9 @@ from multistep_bench.reporting.figures import (
     figure_legend,
 )
 from multistep_bench.reporting.labels import rate_label, row_label, run_labels, task_label
+from multistep_bench.reporting.levels import draw_levels
+from multistep_bench.reporting.paper import paper
+from multistep_bench.reporting.ticks import end_on_ticks
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
@@ -54,7 +56,7 @@ def plot_curves(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
         for axes in grid[-1]:
             axes.set_xlabel("training samples")
         if len(tasks) == 1:
-            figure.suptitle(*tasks, fontsize=8)
+            figure.suptitle(*tasks, fontsize=paper().font_size)
         figure_legend(figure, curve_legend(score.runs))
         return figures.save(figure, path)
 
@@ -67,15 +69,22 @@ def draw_curves(axes: Axes, run: Run, scored: RunScore, rate_index: int, *, name
     task, budget = scored.spec.task, scored.spec.protocol.budget
     records = {record.cell: record for record in run.records}
     cells = scored.cells_by_rate[rate_index]
-    _levels(axes, task, named=name_levels)
     for cell in cells:
         if cell.cell in records:
             _curve(axes, records[cell.cell], cell, task, scored.spec.protocol.interval)
-    jumped = sum(cell.curve.eureka is not None for cell in cells)
-    axes.set_title(f"rate {rate_label(cells[0].learning_rate)}   ★ {jumped}/{len(cells)}", loc="left")
+    axes.set_title(f"rate {rate_label(cells[0].learning_rate)}   {_events(cells)}", loc="left")
     axes.set_xlim(0, budget)
-    axes.set_ylim(*_range(task))
     count_ticks(axes)
+    draw_levels(axes, task, named=name_levels)
+    end_on_ticks(axes)
+
+
+def _events(cells: Sequence[CellScore]) -> str:
+    """How many of the cells that were trained had their Eureka-moment, and how many are missing."""
+    trained = [cell for cell in cells if cell.status != "missing"]
+    jumped = sum(cell.curve.eureka is not None for cell in trained)
+    missing = len(cells) - len(trained)
+    return f"★ {jumped}/{len(trained)}" + (f", {missing} missing" if missing else "")
 
 
 def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard, interval: int) -> None:
@@ -89,33 +98,6 @@ def _curve(axes: Axes, record: Record, cell: CellScore, task: TaskCard, interval
         axes.plot(cell.curve.eureka, threshold, zorder=3, clip_on=False, color=JUMPED["color"], **STAR)
     elif cell.problem is not None and known.any():
         axes.plot(samples[known][-1], values[known][-1], zorder=3, color=BROKEN["color"], **CROSS)
-
-
-def _levels(axes: Axes, task: TaskCard, *, named: bool) -> None:
-    """Lines at chance, shortcut, threshold and ceiling, named at the right edge without overlap."""
-    levels = task.levels
-    threshold = levels.threshold(task.scoring.threshold_fraction)
-    lines = [("chance", levels.chance, ":"), ("threshold", threshold, "-"), ("ceiling", levels.ceiling, ":")]
-    if levels.shortcut is not None:
-        lines.append(("shortcut", levels.shortcut, "--"))
-    bottom, top = _range(task)
-    lowest = -np.inf
-    for name, level, dashes in sorted(lines, key=lambda line: line[1]):
-        axes.axhline(level, color=MUTED, linewidth=0.6, linestyle=dashes, zorder=1)
-        lowest = max(lowest, (level - bottom) / (top - bottom))
-        if named:
-            offset: Look = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
-            axes.annotate(name, (1, lowest), xycoords="axes fraction", color=MUTED, annotation_clip=False, **offset)
-        lowest += 0.085
-
-
-def _range(task: TaskCard) -> tuple[float, float]:
-    """Of the values that a panel shows; a loss may fall below its ceiling, so they begin at zero."""
-    levels = task.levels
-    if levels.measure == "loss":
-        return 0.0, 1.08 * levels.chance
-    margin = 0.08 * (levels.ceiling - levels.chance)
-    return levels.chance - margin, levels.ceiling + margin
 
 
 def curve_legend(runs: Iterable[RunScore]) -> dict[str, Line2D]:

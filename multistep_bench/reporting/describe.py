@@ -1,5 +1,9 @@
-"""What `mstep-bench describe` says about a task or a model."""
+"""What `mstep-bench describe` says about a task, a model, or one of the parts that they are made of."""
 
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from multistep_bench.cards import TaskCard
-from multistep_bench.reporting.live import BARS
+from multistep_bench.registry import Registry
+from multistep_bench.reporting.run_table import BARS
 
 POINTS = 41  # of a plotted schedule
 
@@ -35,6 +40,54 @@ def describe_protocol(card: TaskCard, name: str) -> dict[str, Any]:
         "share of the peak at the start, half-way and at the end": f"{shares[0]:.3g}, {shares[POINTS // 2]:.3g},"
         f" {shares[-1]:.3g}",
     }
+
+
+def describe_card(name: str) -> dict[str, Any]:
+    """A model without a task: what it is, the options of its builder with their defaults, and its presets of size."""
+    from multistep_bench.models.build import builder, resolve_model
+
+    card = resolve_model(name)
+    build = builder(card.model)
+    home = vars(sys.modules.get(getattr(build, "__module__", ""), object()))
+    sizes = home.get("SIZES") or {size: f"width {width}" for size, width in home.get("WIDTHS", {}).items()}
+    return {
+        **card.model_dump(mode="json", exclude={"model", "recipe"}),
+        "builder": card.model,
+        "recipe": card.recipe.model_dump(mode="json", exclude_defaults=True),
+        "options": options_of(build, skip=1),
+        "sizes": {size: preset if isinstance(preset, str) else _fields(preset) for size, preset in sizes.items()},
+        "parameters and operations": "with --task TASK, for they depend on the task",
+    }
+
+
+def _fields(preset: Any) -> str:
+    return ", ".join(f"{field.name} {getattr(preset, field.name)}" for field in dataclasses.fields(preset))
+
+
+def describe_part(registry: Registry, name: str) -> dict[str, Any]:
+    """An attention rule, a generator or a source: what it is, and its options with their defaults."""
+    part = registry.get(name)
+    return {
+        registry.kind: name,
+        "description": inspect.getdoc(part) or "",
+        "options": options_of(part),
+        "defined in": part.__module__,
+    }
+
+
+def options_of(part: Callable[..., Any], skip: int = 0) -> dict[str, str]:
+    """The arguments of a function or class that a card may set, with their defaults as text; skip: how many not."""
+    if schema := getattr(part, "Parameters", None):  # of a generator
+        fields = schema.model_fields
+        return {key: "required" if field.is_required() else repr(field.get_default()) for key, field in fields.items()}
+    parameters = list(inspect.signature(part).parameters.values())[skip:]
+    apart = {"data_root", "download"}  # of a source: where files lie is no matter of a card
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [each for each in parameters if each.kind not in kinds and each.name not in apart]
+    options = {each.name: "required" if each.default is each.empty else repr(each.default) for each in named}
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        options["…"] = "and what the library's own builder takes"
+    return options
 
 
 def describe_model(name: str, task: str, data_root: Path | None = None) -> dict[str, Any]:

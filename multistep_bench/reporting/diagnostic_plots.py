@@ -16,30 +16,22 @@ from multistep_bench.reporting.curve_plots import JUMPED, STAR
 from multistep_bench.reporting.figures import COLUMN, INK, MUTED, PAGE, PANEL_HEIGHT, SERIES, Look, count_ticks
 from multistep_bench.reporting.labels import rate_label, run_labels, task_label
 from multistep_bench.runs.diagnostics import SAMPLES, Arrays, has_diagnostics, load_diagnostics
-from multistep_bench.runs.record import Record
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
-from multistep_bench.scoring.eureka import ROUNDING, SHORTCUT_REACHED, curve_values
+from multistep_bench.scoring.inside import PROJECTIONS, gradient_ratios
+from multistep_bench.scoring.phases import shortcut_reached
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 
-RATIOS = {"W_K / W_V": 1, "W_Q / W_V": 0}  # name → place of the numerator in the figures' last axis
-VALUES = 2
-RATIO_LOOKS: dict[str, Look] = {name: {"color": SERIES[index + 1]} for index, name in enumerate(RATIOS)}
+RATIO_LOOKS: dict[str, Look] = {name: {"color": SERIES[index + 1]} for index, name in enumerate(PROJECTIONS)}
 ENTROPY = "entropy / ln n"
 ENTROPY_LOOK: Look = {"color": INK, "linestyle": "-."}
 PLATEAU: Look = {"color": MUTED, "alpha": 0.12, "linewidth": 0, "zorder": 0}
+TIME = "training samples"
 LINE: Look = {"linewidth": 0.9, "alpha": 0.85}
 
 Panels = Iterator[tuple[str, Callable[[Axes], None]]]
 Row = tuple[str, list[tuple[str, Callable[[Axes], None]]]]
-
-
-def gradient_ratios(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Name → [E]: L2 norm of the gradient of W_K, and of W_Q, over that of W_V, geometric mean over layers."""
-    norms = arrays["gradients.l2"]  # E, layers, 3
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: np.exp(np.log(norms[..., place] / norms[..., VALUES]).mean(1)) for name, place in RATIOS.items()}
 
 
 def gradient_panels(run: Run, scored: RunScore) -> Panels:
@@ -80,21 +72,27 @@ def _marks() -> dict[str, Line2D]:
 
 def plot_gradients(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     """W_K / W_V and W_Q / W_V over training, a row a run (compare Hoffmann et al. 2024, figure 4); returns the path."""
-    return _plot(runs, score, path, gradient_panels, gradient_legend)
+    return plot_panels(runs, score, path, gradient_panels, gradient_legend, TIME)
 
 
 def plot_attention(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     """Where the reading token attends over training, a row a run and a panel a layer; returns the path."""
-    return _plot(runs, score, path, attention_panels, attention_legend)
+    return plot_panels(runs, score, path, attention_panels, attention_legend, TIME)
 
 
-def _plot(
+def plot_panels(
     runs: Sequence[Run],
     score: Score,
     path: str | Path,
     panels: Callable[[Run, RunScore], Panels],
     legend: Callable[[Run, RunScore], Mapping[str, Line2D]],
+    below: str = "",
+    height: float = PANEL_HEIGHT,
 ) -> Path:
+    """The panels of each run that has some, in rows of up to three under its name; returns the path.
+
+    runs: those that `score` is of, in its order. below: under the lowest axes. height: of a panel, in inches.
+    """
     tasks = {task_label(scored.spec) for scored in score.runs}
     rows: list[Row] = []
     entries: dict[str, Line2D] = {}
@@ -110,15 +108,16 @@ def _plot(
         for first in range(0, len(drawn), columns)
     ]
     with figures.style():
-        figure = figures.new_figure(COLUMN if columns == 1 else PAGE, PANEL_HEIGHT * len(lines) + 0.5)
-        _fill(figure, lines, columns)
+        figure = figures.new_figure(COLUMN if columns == 1 else PAGE, height * len(lines) + 0.5)
+        _fill(figure, lines, columns, below)
         if len(tasks) == 1:
             figure.suptitle(*tasks, fontsize=8)
-        figures.figure_legend(figure, entries)
+        if entries:
+            figures.figure_legend(figure, entries)
         return figures.save(figure, path)
 
 
-def _fill(figure: Figure, lines: Sequence[Row], columns: int) -> None:
+def _fill(figure: Figure, lines: Sequence[Row], columns: int, below: str) -> None:
     grid = figure.subplots(len(lines), columns, squeeze=False)
     for row, (label, drawn) in zip(grid, lines, strict=True):
         for axes in row[len(drawn) :]:
@@ -128,7 +127,7 @@ def _fill(figure: Figure, lines: Sequence[Row], columns: int) -> None:
             axes.set_title(title.replace("learning rate", "rate"), loc="left")
         row[0].set_ylabel("\n".join(filter(None, (label, row[0].get_ylabel()))))
     for axes in grid[-1]:
-        axes.set_xlabel("training samples")
+        axes.set_xlabel(below)
 
 
 def _cells(run: Run, scored: RunScore, rate_index: int, figure: str) -> list[tuple[CellScore, Arrays]]:
@@ -181,14 +180,3 @@ def _mark(axes: Axes, run: Run, cell: CellScore, samples: np.ndarray, line: np.n
         end = run.spec.protocol.interval * (len(record) - 1) if event is None else event
         if end > begin:
             axes.axvspan(begin, end, **PLATEAU)
-
-
-def shortcut_reached(run: Run, record: Record) -> int | None:
-    """Samples at a cell's first evaluation that is 90 % of the way from chance to the shortcut, or None."""
-    levels = run.spec.task.levels
-    if levels.shortcut is None:
-        return None
-    values = curve_values(record.curve, levels.measure)
-    way = (values - levels.chance) / (levels.shortcut - levels.chance)
-    there = np.flatnonzero(way >= SHORTCUT_REACHED - ROUNDING)
-    return int(there[0]) * run.spec.protocol.interval if len(there) else None

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,20 +11,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from multistep_bench.errors import BenchError
-from multistep_bench.reporting.labels import short_count
+from multistep_bench.reporting.paper import COLUMN as COLUMN
+from multistep_bench.reporting.paper import PAGE as PAGE
+from multistep_bench.reporting.paper import paper
+from multistep_bench.reporting.ticks import count_ticks as count_ticks
 
 Look = dict[str, Any]  # colour, dashes and marks, by matplotlib's names
 
-COLUMN = 3.25  # inches: one column of a two-column paper
-PAGE = 6.75  # inches: its full text width
 PANEL_HEIGHT = 1.6  # inches
+HANDLE, LETTER, LEGEND_LINE = 0.6, 0.062, 0.155  # inches of a legend: line and gaps, a letter, a line's height
 NOTEBOOK_DOTS = 110  # an inch, of a figure in a notebook
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without black (text) and yellow (faint on white).
@@ -32,9 +33,10 @@ LINE_STYLES = ("-", "--", ":")  # a further dash pattern after the last colour, 
 INK = "#1b1b1f"
 MUTED = "#6a6a73"
 PAPER = "#ffffff"
+FAINT = "#c9c9d1"  # other runs behind one
 
 # The variables of a page that colour an inline figure, so that it follows the page's theme.
-PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", PAPER: "--paper"} | {
+PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", PAPER: "--paper", FAINT: "--faint"} | {
     colour: f"--series-{index}" for index, colour in enumerate(SERIES)
 }
 
@@ -79,7 +81,9 @@ def style(**changes: Any) -> Iterator[None]:
     """The suite's style; afterwards the user's own matplotlib settings are restored."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        settings: dict[Any, Any] = {**_STYLE, **changes}
+        larger = paper().font_size / 8
+        sizes = {key: value * larger for key, value in _STYLE.items() if key.endswith(("size", "fontsize"))}
+        settings: dict[Any, Any] = {**_STYLE, **sizes, **changes}
         matplotlib.rcParams.update(settings)
         yield
 
@@ -99,8 +103,8 @@ def png(figure: Figure) -> bytes:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """A figure of that size in inches, made without pyplot: no window, no global state."""
-    return NotebookFigure(figsize=(width, height), layout=layout)
+    """A figure of that size in inches, or of the width that `paper` asks for, made without pyplot: no window."""
+    return NotebookFigure(figsize=(paper().width or width, height), layout=layout)
 
 
 def series_style(index: int) -> Look:
@@ -111,16 +115,24 @@ def series_style(index: int) -> Look:
     }
 
 
-def count_ticks(axes: Axes) -> None:
-    """At most a few ticks along the time axis, with short labels."""
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short_count(value)))
+def figure_legend(figure: Figure, entries: Mapping[str, Line2D], title: str | None = None) -> None:
+    """One legend below all panels, with long names wrapped; the figure grows by its lines beyond the first.
 
-
-def figure_legend(figure: Figure, entries: Mapping[str, Line2D]) -> None:
-    """One legend below all panels."""
-    columns = max(1, int(figure.get_figwidth() // (0.6 + 0.07 * max(map(len, entries)))))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, len(entries)))
+    title: a sentence above the names.
+    """
+    letter = paper().font_size / 8 * LETTER
+    width = figure.get_figwidth()
+    names = [textwrap.fill(name, max(12, int((width - HANDLE) / letter))) for name in entries]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    columns = min(max(1, int(width // (HANDLE + letter * longest))), len(names))
+    told = textwrap.fill(title, max(12, int(width / letter) - 4)) if title else None
+    rows = -(-len(names) // columns)
+    filled = [names[start : start + rows] for start in range(0, len(names), rows)]
+    lines = max(sum(name.count("\n") + 1 for name in column) for column in filled)
+    lines += told.count("\n") + 1 if told else 0
+    figure.set_figheight(figure.get_figheight() + (lines - 1) * paper().font_size / 8 * LEGEND_LINE)
+    look: dict[str, Any] = {"title": told, "title_fontsize": matplotlib.rcParams["legend.fontsize"]}
+    figure.legend(entries.values(), names, loc="outside lower center", ncols=columns, **look)
 
 
 def plot_format(path: Path) -> str:
@@ -177,7 +189,7 @@ def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
     """A figure as an <svg> element for a page that defines the variables of `PAGE_COLOURS`.
 
     name:   its accessible label.
-    titles: tooltips of artists, by gid.
+    titles: tooltips of artists, by gid. Artists with a gid "model-N" can be told by `data-model`.
     Draw it in `style(**{"svg.fonttype": "none", "svg.hashsalt": …})`, each figure of a page with its own salt.
     """
     text = io.StringIO()
@@ -191,4 +203,9 @@ def inline_svg(figure: Figure, name: str, titles: Mapping[str, str]) -> str:
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, f"var({variable})")
     shown = {gid: f"<title>{escape(title)}</title>" for gid, title in titles.items()}
-    return re.sub(r'<g id="([^"]*)">', lambda group: "<g>" + shown.get(group[1], ""), svg)
+    return re.sub(r'<g id="([^"]*)">', lambda group: _group(group[1]) + shown.get(group[1], ""), svg)
+
+
+def _group(gid: str) -> str:
+    """The start of a group, without the id, which a page may have only once; a series keeps whose it is."""
+    return f'<g data-model="{gid}">' if re.fullmatch(r"model-\d+", gid) else "<g>"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
@@ -13,15 +14,17 @@ from multistep_bench.reporting.figures import INK, MUTED, PAGE, PAPER, SERIES, L
 from multistep_bench.reporting.labels import run_labels, task_label
 from multistep_bench.reporting.references import Results, split_name
 from multistep_bench.runs.store import Run
-from multistep_bench.scoring.compare import compare
+from multistep_bench.scoring.comparable import refusals
+from multistep_bench.scoring.compare import compare_scores
 from multistep_bench.scoring.holm import holm
+from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 from multistep_bench.scoring.statistics import Interval
 from multistep_bench.strict import content_sha256
 
 SIGNIFICANT = 0.05
 ROW_HEIGHT = 0.155  # inches
-FRAME_HEIGHT = 0.75  # of the axis below and the legend
+FRAME_HEIGHT = 0.9  # of the axis below and the legend
 SHARE_OF_LABELS = 0.42  # of the figure's width
 
 
@@ -46,16 +49,19 @@ def plot_forest(runs: Sequence[Run], score: Score, path: str | Path, *, referenc
     """Writes the forest plot of runs and returns its path.
 
     runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf. reference: see `forest_rows`.
-    Raises `BenchError` where there is nothing to compare or the figure cannot be written, `RunError` where two runs
-    differ in more than their model.
+    Raises `BenchError` where there is nothing to compare or the figure cannot be written.
     """
-    return write_forest(forest_rows(runs, score, reference), path)
+    left_out: list[str] = []
+    return write_forest(forest_rows(runs, score, reference, left_out), path, left_out)
 
 
-def forest_rows(runs: Sequence[Run], score: Score, reference: str | None = None) -> list[ForestRow]:
+def forest_rows(
+    runs: Sequence[Run], score: Score, reference: str | None = None, left_out: list[str] | None = None
+) -> list[ForestRow]:
     """Each run against the reference run of its task and protocol, in the order given.
 
     reference: a model's name; by default the plain model of a run's family, such as "vit" for "vit_tau".
+    left_out:  takes a sentence for each run that cannot be compared, with another budget, say.
     Raises `BenchError` for a run without a reference, or where no run is left to compare.
     """
     labels = run_labels(score.runs)
@@ -69,11 +75,18 @@ def forest_rows(runs: Sequence[Run], score: Score, reference: str | None = None)
                 f"no run of '{wanted}' on {tasks[index]} stands beside {run.path}; give one, or another --reference"
             )
         first = _unchanged(runs, same)
-        if first != index:
+        if reasons := list(refusals(run.spec, runs[first].spec)):
+            sentence = f"{labels[index]} cannot be compared with {labels[first]}: {'; '.join(reasons)}"
+            if left_out is None:
+                raise BenchError(sentence)
+            left_out.append(sentence)
+        elif first != index:
             pairs.setdefault(tasks[index], []).append((index, first))
+    if not pairs and left_out:
+        raise BenchError(f"a forest plot has nothing to show: {'; '.join(left_out)}")
     if not pairs:
         raise BenchError("a forest plot compares runs with a reference, and only references were given; add other runs")
-    return [row for task, members in pairs.items() for row in _task_rows(task, runs, labels, members)]
+    return [row for task, members in pairs.items() for row in _task_rows(task, score.runs, labels, members)]
 
 
 def _unchanged(runs: Sequence[Run], indices: Sequence[int]) -> int:
@@ -83,9 +96,9 @@ def _unchanged(runs: Sequence[Run], indices: Sequence[int]) -> int:
 
 
 def _task_rows(
-    task: str, runs: Sequence[Run], labels: Sequence[str], pairs: Sequence[tuple[int, int]]
+    task: str, runs: Sequence[RunScore], labels: Sequence[str], pairs: Sequence[tuple[int, int]]
 ) -> list[ForestRow]:
-    compared = [compare(runs[index], runs[other]).grid for index, other in pairs]
+    compared = [compare_scores(runs[index], runs[other]).grid for index, other in pairs]
     corrected = holm([each.permutation for each in compared])
     return [
         ForestRow(task, labels[index], labels[other], each.speed, p, each.n_a, each.n_b)
@@ -120,8 +133,11 @@ def rows_sha256(rows: Sequence[ForestRow]) -> str:
     return content_sha256(shown)
 
 
-def write_forest(rows: Sequence[ForestRow], path: str | Path) -> Path:
-    """Writes the forest plot of rows and returns its path; a PNG carries `rows_sha256` as its description."""
+def write_forest(rows: Sequence[ForestRow], path: str | Path, left_out: Sequence[str] = ()) -> Path:
+    """Writes the forest plot of rows and returns its path; a PNG carries `rows_sha256` as its description.
+
+    left_out: sentences that stand above the legend.
+    """
     lines = len(rows) + len(dict.fromkeys(row.task for row in rows))
     with figures.style():
         figure = figures.new_figure(PAGE, lines * ROW_HEIGHT + FRAME_HEIGHT)
@@ -132,6 +148,7 @@ def write_forest(rows: Sequence[ForestRow], path: str | Path) -> Path:
                 f"p < {SIGNIFICANT}, Holm's correction within a task": Line2D([], [], **_mark(significant=True)),
                 "not significant": Line2D([], [], **_mark(significant=False)),
             },
+            "; ".join(left_out) or None,
         )
         return figures.save(figure, path, source=rows_sha256(rows))
 
@@ -156,7 +173,11 @@ def draw_forest(axes: Axes, rows: Sequence[ForestRow]) -> None:
         label.set_fontweight("bold" if colour == INK else "normal")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-len(ticks) + 0.4, 0.6)
-    axes.set_xlabel("ΔS, difference in convergence speed: left slower, right faster than the reference")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ends = axes.xaxis.get_major_locator().tick_values(*axes.get_xlim())
+    axes.set_xlim(ends[0], ends[-1])  # the axis ends on ticks
+    axes.set_xlabel("ΔS, difference in convergence speed\n← slower than the reference, faster →")
 
 
 def _mark(*, significant: bool) -> Look:

@@ -2,11 +2,12 @@
 
 import math
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 
-from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.runs.spec import RunSpec
-from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.names import changes_label as changes_label
+from multistep_bench.scoring.names import run_labels as run_labels
+from multistep_bench.scoring.names import task_label as task_label
 from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 
 AXES = {"accuracy": "accuracy", "loss": "cross-entropy (nats)"}
@@ -57,42 +58,6 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}:{seconds % 60:02d} min"
     return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
-
-
-def run_labels(runs: Sequence[RunScore]) -> list[str]:
-    """A name for each run that tells it from the others on its task: the model's, with its changes where needed.
-
-    Where runs of one model have some changes in common, the name holds only the others.
-    """
-    alike: dict[tuple[str, str], list[RunSpec]] = {}
-    for run in runs:
-        alike.setdefault((run.spec.model.name, task_label(run.spec)), []).append(run.spec)
-    labels = []
-    for run in runs:
-        others = alike[run.spec.model.name, task_label(run.spec)]
-        own = {
-            key: value
-            for key, value in run.spec.changes.items()
-            if any(key not in spec.changes or spec.changes[key] != value for spec in others)
-        }
-        name = printable(run.spec.model.name, ONE_LINE)
-        labels.append(f"{name} ({_listed(own)})" if own else name)
-    return labels
-
-
-def task_label(spec: RunSpec) -> str:
-    """What a run was trained on, with what was changed in the task: "two_step-v1 quick, task.label_noise=0.1"."""
-    changes = [f", {key}={value}" for key, value in spec.changes.items() if key.startswith("task.")]
-    return printable(f"{spec.task.id} {spec.protocol_name}{''.join(changes)}", ONE_LINE)
-
-
-def changes_label(spec: RunSpec) -> str:
-    """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
-    return _listed(spec.changes)
-
-
-def _listed(changes: Mapping[str, object]) -> str:
-    return printable(", ".join(f"{key}={value}" for key, value in changes.items()), ONE_LINE)
 
 
 def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:

@@ -21,6 +21,7 @@ from multistep_bench.reporting.auxiliary_plots import (
     rate_legend,
     rate_styles,
 )
+from multistep_bench.reporting.compare_plots import CAPTION, compare_panels, plot_compare
 from multistep_bench.reporting.curve_plots import curve_legend, draw_curves, plot_curves
 from multistep_bench.reporting.diagnostic_plots import (
     attention_legend,
@@ -32,7 +33,17 @@ from multistep_bench.reporting.diagnostic_plots import (
 )
 from multistep_bench.reporting.dose_plots import plot_dose
 from multistep_bench.reporting.forest_plots import plot_forest
+from multistep_bench.reporting.inside_plots import (
+    map_panels,
+    no_marks,
+    plot_maps_of,
+    plot_probes_of,
+    probe_marks,
+    probe_panels,
+)
 from multistep_bench.reporting.labels import rate_label
+from multistep_bench.reporting.paper import on_paper
+from multistep_bench.reporting.region_bars import plot_regions, region_legend, region_panels
 from multistep_bench.reporting.task_plots import BY_RATE, ROBUSTNESS, SURVIVAL, TaskPanel, plot_by_task
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.run import RunScore
@@ -57,7 +68,8 @@ class Plot:
              `BenchError`.
     needs:   what at least one run must hold; empty where every run will do. remedy: which runs hold it.
     of_run:  the panels of one run, none where it lacks what is needed. legend: what their marks mean.
-    of_task: the panels of one task, each given the runs of its models. The report shows no kind without panels.
+    of_task: (runs, their score) → the panels of a task, each given the runs of its models. The report shows no kind
+             without panels.
     options: the names of those that `write` takes.
     """
 
@@ -69,15 +81,24 @@ class Plot:
     remedy: str = ""
     of_run: Callable[[Run, RunScore], Iterator[RunPanel]] | None = None
     legend: Callable[[Run, RunScore], Mapping[str, Line2D]] | None = None
-    of_task: Sequence[TaskPanel] = ()
+    of_task: Callable[[Sequence[Run], Score], Sequence[TaskPanel]] | None = None
     options: Sequence[str] = ()
 
 
-def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path, **options: str | None) -> Path:
+def write_plot(
+    kind: str,
+    runs: Sequence[Run],
+    score: Score,
+    path: str | Path,
+    *,
+    width: str | float | None = None,
+    font_size: float | None = None,
+    **options: str | None,
+) -> Path:
     """Writes the figure of that kind and returns its path.
 
-    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf. options: of that kind, None for
-    its default.
+    runs: those that `score` is of, in its order. path: ends in .png, .svg or .pdf. width: in inches, or "single" or
+    "double" for a paper's column or page. font_size: in points. options: of that kind, None for its default.
     Raises `NotFound` for a kind that is not in `PLOTS`, `BenchError` where the runs lack what the figure needs, it
     takes no such option, or it cannot be written.
     """
@@ -95,7 +116,8 @@ def write_plot(kind: str, runs: Sequence[Run], score: Score, path: str | Path, *
         if name not in plot.options:
             takers = ", ".join(each.kind for each in PLOTS if name in each.options)
             raise BenchError(f"--{name} {value}: a plot of kind {kind} takes no such option; leave it out ({takers})")
-    return plot.write(runs, score, path, **given)
+    with on_paper(width, font_size):
+        return plot.write(runs, score, path, **given)
 
 
 def _curves(run: Run, scored: RunScore) -> Iterator[RunPanel]:
@@ -113,19 +135,31 @@ def _auxiliary(run: Run, scored: RunScore) -> Iterator[RunPanel]:
 def _named(panels: Callable[[Run, RunScore], Iterator[tuple[str, Callable[[Axes], None]]]]) -> Callable[..., Any]:
     def of_run(run: Run, scored: RunScore) -> Iterator[RunPanel]:
         for name, draw in panels(run, scored):
-            yield RunPanel(name, draw)
+            yield RunPanel(name, partial(_titled, name=name, draw=draw))
 
     return of_run
+
+
+def _titled(axes: Axes, name: str, draw: Callable[[Axes], None]) -> None:
+    draw(axes)
+    axes.set_title(name, loc="left")
 
 
 def _by_task(kind: str, title: str, text: str, panels: Sequence[TaskPanel]) -> Plot:
     def write(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
         return plot_by_task(score, path, panels)
 
-    return Plot(kind, title, text, write, of_task=panels)
+    return Plot(kind, title, text, write, of_task=lambda runs, score: panels)
 
 
 PLOTS = (
+    Plot(
+        kind="compare",
+        title="Models compared",
+        text=f"{{measured}} over training samples, {CAPTION}.",
+        write=plot_compare,
+        of_task=compare_panels,
+    ),
     Plot(
         kind="curves",
         title="Curves",
@@ -166,6 +200,41 @@ PLOTS = (
         remedy="train one with --diagnostics attention on a task with a layout",
         of_run=_named(attention_panels),
         legend=attention_legend,
+    ),
+    Plot(
+        kind="gradient_regions",
+        title="Gradients by region",
+        text="L2 norm of the part of the gradient of W_Q, W_K and W_V that comes from the tokens of each region, over"
+        " all layers together: before training, on average on the plateau, and just after the Eureka-moment. Means over"
+        " the cells of all learning rates with 95 % intervals; the scales of the panels differ.",
+        write=plot_regions,
+        needs="diagnostics of gradients by region",
+        remedy="train one with --diagnostics gradients on a task with a layout",
+        of_run=_named(region_panels),
+        legend=region_legend,
+    ),
+    Plot(
+        kind="probes",
+        title="Linear probes",
+        text="Accuracy of a linear probe on held-out items by layer and representation, before and after the"
+        " Eureka-moment, with 95 % intervals over seeds, as mstep-bench probe left it in the run's folder.",
+        write=plot_probes_of,
+        needs="tables of probes",
+        remedy="run `mstep-bench probe` on one that was trained with --keep-checkpoints",
+        of_run=_named(probe_panels),
+        legend=probe_marks,
+    ),
+    Plot(
+        kind="attention",
+        title="Attention maps",
+        text="Where the token that logits are read from attends in one held-out sample, by layer and head, as"
+        " mstep-bench attention left it in the run's folder. Heat is as bright as the largest weight on a patch; black"
+        " is weight 1.",
+        write=plot_maps_of,
+        needs="maps of attention",
+        remedy="run `mstep-bench attention` on one that was trained with --keep-checkpoints",
+        of_run=_named(map_panels),
+        legend=no_marks,
     ),
     _by_task(
         "survival",

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multistep_bench.diagnostics.readout import Row
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting import figures
+from multistep_bench.scoring.probe_rows import Row
 
 BAR_WIDTH = 0.8  # of all bars of a layer together
 PANEL = 1.4  # inches of height
@@ -86,21 +86,26 @@ def plot_probes(rows: Sequence[Row], path: str | Path) -> Path:
         figure = figures.new_figure(figures.PAGE, PANEL * height + 0.4 + 0.5 * (len(_lines(rows)) > 4))
         grid = figure.subplots(height, columns, squeeze=False, sharey=True, sharex=True).flatten()
         for index, (axes, variable) in enumerate(zip(grid, variables, strict=False)):
-            _draw(axes, [row for row in rows if row.variable == variable], moments)
+            draw_probes(axes, [row for row in rows if row.variable == variable], moments)
             axes.tick_params(labelbottom=index + columns >= len(variables))  # of the lowest in each column
             axes.set_title(variable, loc="left")
         for axes in grid[len(variables) :]:
             axes.set_axis_off()
-        entries = {
-            f"{at}": Line2D([], [], color=figures.SERIES[i % len(figures.SERIES)], linewidth=5)
-            for i, at in enumerate(moments)
-        }
-        entries["chance"] = Line2D([], [], color=figures.INK, linestyle=":")
-        figures.figure_legend(figure, entries)
+        figures.figure_legend(figure, probe_legend(moments))
         return figures.save(figure, path)
 
 
-def _draw(axes: Axes, rows: Sequence[Row], moments: Sequence[str]) -> None:
+def probe_legend(moments: Sequence[str]) -> dict[str, Line2D]:
+    """The marks of `draw_probes`."""
+    colours = {
+        at: Line2D([], [], color=figures.SERIES[index % len(figures.SERIES)], linewidth=5)
+        for index, at in enumerate(moments)
+    }
+    return colours | {"chance": Line2D([], [], color=figures.INK, linestyle=":")}
+
+
+def draw_probes(axes: Axes, rows: Sequence[Row], moments: Sequence[str]) -> None:
+    """Fills axes with bars of one variable: lines of the table across, a colour a moment."""
     lines = _lines(rows)
     width = BAR_WIDTH / len(moments)
     for index, at in enumerate(moments):

@@ -8,9 +8,10 @@ from pathlib import Path
 from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import DEFAULT_TASK, card_folder
 from multistep_bench.runs.store import read_run
-from multistep_bench.scoring.compare import SetComparison, compare
+from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.holm import holm
 from multistep_bench.scoring.run import RunScore, score_run
+from multistep_bench.scoring.set_comparison import SetComparison
 
 # A baseline is named FAMILY or FAMILY_RULE; FAMILY alone is the plain softmax model that the others are compared with.
 RULES = {
@@ -126,7 +127,7 @@ def _compared(paths: Sequence[Path]) -> list[Reference]:
         if other is None or other is run or run.spec.changes:
             made.append(Reference(score_run(run)))
         else:
-            result = compare(run, other)
+            result = compare(run, other, same_recipe=True)
             made.append(Reference(result.a, result.grid))
     tested = [index for index, entry in enumerate(made) if entry.comparison]
     corrected = holm([entry.comparison.permutation for entry in made if entry.comparison])

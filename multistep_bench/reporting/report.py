@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from multistep_bench import __version__
-from multistep_bench.errors import BenchError, RunError
+from multistep_bench.errors import BenchError
+from multistep_bench.reporting import report_matrix
 from multistep_bench.reporting.labels import (
     changes_label,
     counted,
@@ -29,24 +31,31 @@ from multistep_bench.reporting.labels import (
 from multistep_bench.reporting.report_charts import sections
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.runs.store import Run
-from multistep_bench.scoring.compare import compare
+from multistep_bench.scoring.names import overall_labels
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import SCORER_VERSION, Score
 
+GENERATOR = "multistep-bench report"  # in the page's head, which `write_report` knows its own pages by
+HEAD = 2000  # bytes
+SHOWN_AT_ONCE = 6  # panels of a section; more are folded, run by run and task by task
 SUMMARY, CELLS, REPRODUCE = ("summary", "Summary"), ("cells", "Every cell"), ("reproduce", "How to reproduce")
 
 
-def write_report(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
+def write_report(
+    runs: Sequence[Run], score: Score, path: str | Path, *, reference: str | None = None, force: bool = False
+) -> Path:
     """Writes the report of runs and returns its path.
 
-    runs: those that `score` is of, in its order. path: ends in .html.
+    runs: those that `score` is of, in its order. path: ends in .html. reference: see `against.compare_all`.
     The file asks for nothing outside itself, and all text in it is escaped. Raises `BenchError` where it cannot
-    be written.
+    be written, and for a file that is there and is no report, unless `force` overwrites it.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise BenchError(f"a report cannot be written as '{path.name}'; end the name in .html")
-    page = _environment().from_string(_file("report.html.j2")).render(_content(runs, score))
+    if not force and path.is_file() and not _is_report(path):
+        raise BenchError(f"{path} is no report of mstep-bench; choose another name, or overwrite it with --force")
+    page = _environment().from_string(_file("report.html.j2")).render(_content(runs, score, reference))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -55,9 +64,18 @@ def write_report(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     return path
 
 
+def _is_report(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return GENERATOR.encode() in file.read(HEAD)
+    except OSError:
+        return False
+
+
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
+        "breakable": breakable,
         "number": number,
         "rate": rate_label,
         "count": lambda value: "–" if value is None else f"{value:,.0f}",
@@ -66,28 +84,42 @@ def _environment() -> Environment:
     return environment
 
 
+def breakable(name: str) -> Markup:
+    """A name that a narrow column breaks where its words end."""
+    return Markup(re.sub(r"([_.,/-])", r"\1<wbr>", str(escape(name))))
+
+
 def _file(name: str) -> str:
     return resources.files("multistep_bench.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
-def _content(runs: Sequence[Run], score: Score) -> dict[str, Any]:
+def _content(runs: Sequence[Run], score: Score, reference: str | None) -> dict[str, Any]:
     """What the template shows."""
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     tasks = dict.fromkeys(task_label(run.spec) for run in runs)
     labels = run_labels(score.runs)
-    charts = list(sections(runs, score, labels))
+    models = {label: f"model-{index}" for index, label in enumerate(dict.fromkeys(labels))}
+    charts = list(sections(runs, score, labels, models))
+    for chart in charts:
+        chart["folded"] = sum(len(group["panels"]) for group in chart["groups"]) > SHOWN_AT_ONCE
+        chart["beside"] = chart["wide"] and not chart["folded"] and all(len(g["panels"]) == 1 for g in chart["groups"])
     return {
-        "title": f"{_counted(dict.fromkeys(labels), 'models')} on {_counted(tasks, 'tasks')}",
+        "generator": GENERATOR,
+        "title": f"{_counted(models, 'models')} on {_counted(tasks, 'tasks')}",
         "lead": f"{len(runs)} run{'s' * (len(runs) > 1)} scored by multistep-bench {__version__} (scorer"
         f" {SCORER_VERSION}). Brackets are 95 % intervals, times are training samples.",
         "sections": [SUMMARY, *((section["id"], section["title"]) for section in charts), CELLS, REPRODUCE],
         "measured": measured(run.spec for run in score.runs),
-        "runs": [_run(*entry) for entry in zip(runs, score.runs, labels, strict=True)],
+        "models": models,
+        "runs": [{**_run(*entry), "model": models[entry[2]]} for entry in zip(runs, score.runs, labels, strict=True)],
         "several_tasks": len(tasks) > 1,
         "notes": _notes(score.runs, labels, len(tasks) > 1),
-        "comparisons": list(_comparisons(runs)),
-        "overall": score.overall,
+        "matrix": report_matrix.content(score, report_matrix.comparisons_of(score, reference), models),
+        "overall": [
+            {"entry": entry, "label": label, "model": models[label]}
+            for entry, label in zip(score.overall, overall_labels(score), strict=True)
+        ],
         "charts": charts,
         "css": Markup(_file("report.css")),
         "js": Markup(script),
@@ -120,7 +152,10 @@ def _notes(runs: Sequence[RunScore], labels: Sequence[str], several_tasks: bool)
     for run, label in zip(runs, labels, strict=True):
         for note in _notes_on(run):
             about.setdefault(note, []).append(f"{label} on {task_label(run.spec)}" if several_tasks else label)
-    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
+    every = f"all {len(runs)} runs" if len(runs) > 3 else ""
+    return [
+        f"{every if every and len(names) == len(runs) else ', '.join(names)}: {note}" for note, names in about.items()
+    ]
 
 
 def _notes_on(run: RunScore) -> Iterator[str]:
@@ -138,18 +173,6 @@ def _notes_on(run: RunScore) -> Iterator[str]:
         yield "a control task without an intermediate step has no p and no Q."
     if run.spec.changes:
         yield f"changed from the card that ships: {changes_label(run.spec)}."
-
-
-def _comparisons(runs: Sequence[Run]) -> Iterator[str]:
-    """Each run against the first one on its task and protocol, in a sentence."""
-    first: dict[str, Run] = {}
-    for run in runs:
-        baseline = first.setdefault(task_label(run.spec), run)
-        if run is not baseline:
-            try:
-                yield compare(run, baseline).sentence()
-            except RunError as error:
-                yield f"{run.spec.model.name} against {baseline.spec.model.name}: {error}."
 
 
 def run_command(spec: RunSpec) -> str:

@@ -1,14 +1,17 @@
 """The report's figures: the panels of every plot in the list, as inline SVG with legends."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.labels import measured, number, task_label
 from multistep_bench.reporting.plots import PLOTS, Plot
-from multistep_bench.reporting.task_plots import Styled, TaskPanel, by_task
+from multistep_bench.reporting.task_plots import OVERLAID, Styled, TaskPanel, by_task, draw_one_of_many
+from multistep_bench.reporting.ticks import end_on_ticks
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellScore
@@ -19,17 +22,19 @@ RUN_SIZE = 3.1, 2.0  # inches: three beside one another on a wide screen
 TASK_SIZE = 4.2, 2.5  # two beside one another
 
 
-def sections(runs: Sequence[Run], score: Score, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+def sections(
+    runs: Sequence[Run], score: Score, labels: Sequence[str], models: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
     """A section of the page for each plot in the list that has panels of these runs.
 
-    runs: those that `score` is of, in its order; labels: their names.
+    runs: those that `score` is of, in its order; labels: their names; models: what the page's toggles know a name by.
     """
     for plot in PLOTS:
         if plot.of_run is not None:
             each = zip(runs, score.runs, labels, strict=True)
-            groups = [group for entry in each if (group := _run_group(plot, *entry))["panels"]]
+            groups = [group for entry in each if (group := _run_group(plot, *entry, models))["panels"]]
         else:
-            groups = list(_task_groups(plot, score)) if plot.of_task else []
+            groups = list(_task_groups(plot, plot.of_task(runs, score), score, models)) if plot.of_task else []
         if groups:
             text = plot.text.format(measured=measured(run.spec for run in score.runs))
             text = text[0].upper() + text[1:]
@@ -37,32 +42,68 @@ def sections(runs: Sequence[Run], score: Score, labels: Sequence[str]) -> Iterat
             yield {"id": plot.kind, "title": plot.title, "text": text, "groups": groups, "wide": wide}
 
 
-def _run_group(plot: Plot, run: Run, scored: RunScore, label: str) -> dict[str, Any]:
+def _run_group(plot: Plot, run: Run, scored: RunScore, label: str, models: Mapping[str, str]) -> dict[str, Any]:
     """What a plot shows of one run."""
     assert plot.of_run is not None
     assert plot.legend is not None
     task, shown = task_label(run.spec), measured([run.spec])
     titles = {cell.cell.name: _cell_title(cell, shown) for cell in scored.cells}
     name = f"{shown.capitalize()} curves of {label}, {task}"
-    panels = [_chart(f"{name}, {panel.name}", panel.draw, RUN_SIZE, titles) for panel in plot.of_run(run, scored)]
+    panels = [
+        {"svg": _chart(f"{name}, {panel.name}", panel.draw, RUN_SIZE, titles), "model": None}
+        for panel in plot.of_run(run, scored)
+    ]
     lines = plot.legend(run, scored).items() if panels else ()
     legend = _legend((entry, line.get_color(), line.get_linestyle()) for entry, line in lines)
-    return {"label": label, "task": task, "levels": _levels(run.spec), "legend": legend, "panels": panels}
+    group = {"label": label, "task": task, "levels": _levels(run.spec), "legend": legend, "panels": panels}
+    return {**group, "model": models[label], "named": _named(panels)}
 
 
-def _task_groups(plot: Plot, score: Score) -> Iterator[dict[str, Any]]:
-    """What a plot shows of each task."""
-    for task, styled in by_task(score.runs).items():
-        legend = _legend((label, look["color"], look["linestyle"]) for _, label, look in styled)
-        panels = [
-            _chart(f"{plot.title}, {task}, panel {index + 1}", _of_models(draw, styled), TASK_SIZE)
-            for index, draw in enumerate(plot.of_task)
+def _named(panels: Sequence[dict[str, Any]]) -> bool:
+    """Whether any line of the panels has a text of its own."""
+    return any("<title>" in panel["svg"] for panel in panels)
+
+
+def _task_groups(
+    plot: Plot, panels: Sequence[TaskPanel], score: Score, models: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """What a plot shows of each task: up to `OVERLAID` models together, of more each in a panel of its own."""
+    for task, plain in by_task(score.runs).items():
+        styled = [(run, label, {**look, "gid": models[label]}) for run, label, look in plain]
+        small = len(styled) > OVERLAID
+        shown = [
+            {"svg": _chart(f"{plot.title}, {task}, panel {index + 1}{name}", draw, size), "model": model}
+            for index, panel in enumerate(panels)
+            for name, model, draw, size in (_of_each(panel, styled, models) if small else _of_all(panel, styled))
         ]
-        yield {"label": None, "task": task, "levels": None, "legend": legend, "panels": panels}
+        legend = () if small else _legend((label, look["color"], look["linestyle"]) for _, label, look in styled)
+        for entry in legend:
+            entry["model"] = models[entry["name"]]
+        group = {"label": None, "task": task, "levels": None, "legend": legend, "panels": shown}
+        yield {**group, "model": None, "named": False}
 
 
-def _of_models(draw: TaskPanel, styled: Styled) -> Callable[[Any], None]:
-    return lambda axes: draw(axes, styled)
+Drawn = Iterator[tuple[str, str | None, Callable[[Axes], None], tuple[float, float]]]  # name, model, draw, size
+
+
+def _of_all(panel: TaskPanel, styled: Styled) -> Drawn:
+    def draw(axes: Axes) -> None:
+        panel(axes, styled, ())
+        end_on_ticks(axes)
+
+    yield "", None, draw, TASK_SIZE
+
+
+def _of_each(panel: TaskPanel, styled: Styled, models: Mapping[str, str]) -> Drawn:
+    def of_one(number: int) -> Callable[[Axes], None]:
+        def draw(axes: Axes) -> None:
+            draw_one_of_many(axes, panel, styled, number)
+            axes.set_title(textwrap.fill(styled[number][1], 40), loc="left")
+
+        return draw
+
+    for index, (_, label, _) in enumerate(styled):
+        yield f", {label}", models[label], of_one(index), RUN_SIZE
 
 
 def _levels(spec: RunSpec) -> str:
@@ -93,5 +134,6 @@ def _legend(entries: Iterable[tuple[str, Any, Any]]) -> list[dict[str, str]]:
     """Names with colours and lines of matplotlib, as the page's variables and CSS name them."""
     lines = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed", "None": "solid"}  # None: a mark alone
     return [
-        {"name": name, "colour": figures.PAGE_COLOURS[colour], "line": lines[line]} for name, colour, line in entries
+        {"name": name, "colour": figures.PAGE_COLOURS[colour], "line": lines[line], "model": ""}
+        for name, colour, line in entries
     ]

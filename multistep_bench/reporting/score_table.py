@@ -30,7 +30,7 @@ def print_score_table(console: Console, score: Score) -> None:
     broken = any(run.problems for run in score.runs)
     console.print(Text(score_lines(score)[0], style="bold red" if broken else "bold"), soft_wrap=whole)
     table = _rows(lines, names)
-    if whole or _width(console, table) <= console.width:
+    if whole or width_of(console, table) <= console.width:
         print_wide(console, table)
     else:
         for text, row in _stacked(lines, names):
@@ -40,13 +40,14 @@ def print_score_table(console: Console, score: Score) -> None:
         console.print(line, soft_wrap=whole)
 
 
-def _width(console: Console, table: Table) -> int:
+def width_of(console: Console, table: Table) -> int:
+    """Characters of a line of the table, were there room for all of it."""
     return console.measure(table, options=console.options.update(width=WIDEST)).maximum
 
 
 def print_wide(console: Console, table: Table) -> None:
     """All of a table, also beyond the edge of the terminal."""
-    options = console.options.update(width=max(console.width, _width(console, table)))
+    options = console.options.update(width=max(console.width, width_of(console, table)))
     console.print(Segments(list(console.render(table, options))), soft_wrap=True, end="")
 
 

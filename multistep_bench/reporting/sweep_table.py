@@ -15,8 +15,9 @@ from rich.text import Text
 
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import counted, duration, measured, short_count
-from multistep_bench.reporting.live import BROKEN, EVENT, SILENT, PlainLines, describe_silence
+from multistep_bench.reporting.live import PlainLines
 from multistep_bench.reporting.progress import RunProgress
+from multistep_bench.reporting.run_table import BROKEN, EVENT, SILENT, describe_silence
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec

@@ -68,7 +68,8 @@ class TensorBoardLog(NullObserver):
             for name, figure in arrays.items():
                 if figure.dtype.kind != "f":  # what has been seen, or names along an axis
                     continue
-                for tag, values in _lines(name, figure, arrays["regions"].tolist()):
+                regions = arrays["gradients.tokens" if name.endswith("_by_region") else "regions"].tolist()
+                for tag, values in _lines(name, figure, regions):
                     for samples, value in zip(arrays[SAMPLES].tolist(), values.tolist(), strict=True):
                         if not math.isnan(value):
                             writer.add_scalar(tag, value, samples)

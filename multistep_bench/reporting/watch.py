@@ -13,8 +13,8 @@ from rich.text import Text
 
 from multistep_bench.errors import RunError
 from multistep_bench.reporting.labels import duration
-from multistep_bench.reporting.live import render_run
 from multistep_bench.reporting.progress import CellProgress, RunProgress
+from multistep_bench.reporting.run_table import render_run
 from multistep_bench.reporting.sweep_table import render_runs
 from multistep_bench.runs.growing import QUIET, USUAL, growing_cells
 from multistep_bench.runs.search import find_runs
@@ -94,7 +94,7 @@ def look(folder: Path, now: float) -> list[tuple[str, WatchedRun]]:
 
 def render_watched(runs: Sequence[tuple[str, WatchedRun]], width: int, height: int, now: float) -> RenderableType:
     """One run cell by cell, several a row each, and below who is not at work."""
-    table = render_run(runs[0][1], width) if len(runs) == 1 else render_runs(runs, height, _left(runs))
+    table = render_run(runs[0][1], width, height) if len(runs) == 1 else render_runs(runs, height, _left(runs))
     open_runs = [run for _, run in runs if run.fraction < 1]
     idle = all(run.seconds_left is None for run in open_runs)
     if not open_runs or not idle:

@@ -75,8 +75,13 @@ def has_diagnostics(run: Run) -> bool:
 
 def read_diagnostics(path: Path) -> Arrays:
     """The arrays of one cell's file; raises `RunError` if it is damaged."""
+    return read_arrays(path, "train with --diagnostics in another --out")
+
+
+def read_arrays(path: Path, remedy: str) -> Arrays:
+    """The arrays of one file; raises `RunError`, which ends in the remedy, if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is damaged: {error}; train with --diagnostics in another --out") from error
+        raise RunError(f"{path} is damaged: {error}; {remedy}") from error

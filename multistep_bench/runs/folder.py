@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from multistep_bench.runs.store import (
 )
 
 CHECKPOINTS_FOLDER = "checkpoints"
+FAILURES_FOLDER = "failures"  # tracebacks
 LOCK_FILE = "lock"
 OWNER_FILE = "lock.owner"
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP}  # what file systems without locks answer
@@ -229,6 +230,17 @@ def close_abandoned(folder: Path, cell: Cell, reason: str) -> Outcome | None:
     write_atomically(record_path(folder, cell), b"".join([header, *whole]).decode() + event_line(outcome))
     partial.unlink()
     return outcome
+
+
+def traceback_path(folder: Path, cell: Cell) -> Path:
+    """The file with the traceback of a cell whose program broke."""
+    return folder / FAILURES_FOLDER / f"{cell.name}.txt"
+
+
+def where_tracebacks_are(folders: Iterable[Path]) -> str:
+    """What an error about broken cells of runs says of their tracebacks; nothing where none was kept."""
+    found = [str(folder / FAILURES_FOLDER) for folder in folders if (folder / FAILURES_FOLDER).is_dir()]
+    return f"; tracebacks are in {', '.join(found[:3])}" if found else ""
 
 
 def checkpoint_path(folder: Path, cell: Cell) -> Path:

@@ -36,6 +36,7 @@ from multistep_bench.strict import Strict
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # pyright: ignore[reportMissingImports]
+    from torch import nn
 
 RUN_SCHEMA = "msb.run/2"
 CELL_SCHEMA = "msb.cell/2"
@@ -92,6 +93,16 @@ class Run:
         from multistep_bench.desk.rows import curve_rows
 
         return frame(curve_rows(self))
+
+    def model(
+        self, cell: Cell | None = None, *, rate: float | None = None, seed: int | None = None, at: str | int = "final"
+    ) -> "nn.Module":
+        """The trained model of a cell whose weights were kept, see `load_model`; cell: instead of rate and seed."""
+        from multistep_bench.training.kept import load_model
+
+        if cell is not None:
+            rate, seed = self.spec.learning_rate(cell), cell.seed_index
+        return load_model(self, rate=rate, seed=seed, at=at)
 
     @property
     def missing(self) -> list[Cell]:

@@ -153,7 +153,7 @@ def score_cells(
         probability=None if control else wilson(k, n),
         probability_retained=None if control else wilson(retained, n),
         speed=event_interval([speeds(stratum, budget) for stratum in times], resolution=step),
-        final_accuracy=mean_interval(finals, bounds=bounds, resolution=_binomial_error(finals, items)),
+        final_accuracy=mean_interval(finals, bounds=bounds, resolution=binomial_error(finals, items)),
         final_accuracy_given_eureka=float(np.mean(given)) if given else None,
         profile=None
         if control
@@ -165,7 +165,7 @@ def score_cells(
     )
 
 
-def _binomial_error(finals: Strata, items: int | None) -> tuple[float, float]:
+def binomial_error(finals: Strata, items: int | None) -> tuple[float, float]:
     """How far Wilson's interval reaches below and above a mean final accuracy that was counted on so many items."""
     if items is None:
         return 0.0, 0.0

@@ -24,10 +24,11 @@ from pydantic import Field, model_validator
 
 from multistep_bench.cards import read_toml
 from multistep_bench.runs.store import Run
-from multistep_bench.scoring.compare import SetComparison, compare
+from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.gate import NO_PLATEAU
 from multistep_bench.scoring.holm import holm
 from multistep_bench.scoring.run import RunScore, score_run
+from multistep_bench.scoring.set_comparison import SetComparison
 from multistep_bench.scoring.statistics import Interval
 from multistep_bench.strict import Strict, validated
 
@@ -108,7 +109,8 @@ def findings(claims: Sequence[Claim], runs: Mapping[Name, Run]) -> list[Finding]
     for index, (claim, task, protocol) in enumerate(places):
         pair = [(task, protocol, model) for model in (claim.model, claim.reference) if model]
         if len(pair) == 2 and all(name in scores for name in pair):
-            compared[index] = compare(*(runs[name] for name in pair)).grid
+            a, b = (runs[name] for name in pair)
+            compared[index] = compare(a, b, same_recipe=True).grid
     corrected = dict(zip(compared, holm([each.permutation for each in compared.values()]), strict=True))
     made: list[Finding] = []
     for index, (claim, task, protocol) in enumerate(places):

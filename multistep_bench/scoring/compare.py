@@ -1,61 +1,23 @@
 """Two models on one task: how much faster and how much likelier, with intervals and tests."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from multistep_bench.errors import RunError
-from multistep_bench.protocol import Protocol
+from multistep_bench.runs.spec import RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring import statistics
-from multistep_bench.scoring.cell_set import CellScore, CellSetScore, speeds
+from multistep_bench.scoring.comparable import check_comparable, recipe_differences
+from multistep_bench.scoring.names import labels_of_one_task
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.score import SCORER_VERSION, plain
-from multistep_bench.scoring.statistics import (
-    Interval,
-    boschloo,
-    difference_interval,
-    logrank,
-    newcombe,
-    permutation_p,
-    probability_of_improvement,
-)
+from multistep_bench.scoring.set_comparison import SetComparison, compare_grids, compare_tuned
+from multistep_bench.scoring.statistics import Interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # pyright: ignore[reportMissingImports]
 
 COMPARISON_SCHEMA = "msb.comparison/1"
-
-
-@dataclass(frozen=True)
-class SetComparison:
-    """Model A against model B on the same set of cells.
-
-    events_a of n_a, events_b of n_b: cells with a Eureka-moment.
-    probability:       p_A − p_B with Newcombe's interval.
-    boschloo:          p-value of Boschloo's exact test that p_A = p_B. Over a grid the learning rates are
-                       pooled, which makes both cautious. All three None for a control task.
-    speed:             ΔS = S_A − S_B with an interval within learning rates.
-    permutation:       p-value of ΔS, models permuted within learning rates.
-    logrank:           p-value of the log-rank test of the times to the Eureka-moment, by learning rate.
-    improvement:       probability that a run of A is faster than one of B, ties half.
-    """
-
-    n_a: int
-    n_b: int
-    events_a: int
-    events_b: int
-    probability: Interval | None
-    boschloo: float | None
-    speed_a: float
-    speed_b: float
-    speed: Interval
-    permutation: float
-    logrank: float
-    improvement: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,12 +54,15 @@ class Comparison:
         """The comparison in words that can be quoted: n, differences with 95 % intervals, and tests."""
         spec = self.a.spec
         name_a, name_b = self.labels
-        seeds, rates = spec.protocol.seeds, len(spec.protocol.learning_rates)
-        where = f"n = {_count(seeds, 'seed')} × {_count(rates, 'learning rate')} on {spec.task.id} {spec.protocol_name}"
+        rates = max(len(run.spec.protocol.learning_rates) for run in (self.a, self.b))
+        sizes = dict.fromkeys(_size(run.spec) for run in (self.a, self.b))
+        where = f"n = {' against '.join(sizes)} on {spec.task.id} {spec.protocol_name}"
         speed = (
             f"its convergence speed is {self.grid.speed_a:.2f} against {self.grid.speed_b:.2f}"
             f" (ΔS = {_signed(self.grid.speed)}, permutation {_p(self.grid.permutation)},"
-            f" log-rank {_p(self.grid.logrank)}, probability of improvement {self.grid.improvement:.2f})"
+            f" log-rank {_p(self.grid.logrank)}, probability of improvement {self.grid.improvement:.2f}),"
+            f" its final {spec.task.levels.measure} {self.grid.final_a:.2f} against {self.grid.final_b:.2f}"
+            f" (Δ = {_signed(self.grid.final)}, permutation {_p(self.grid.final_permutation)})"
         )
         sets = [(self.grid, " over the whole grid")] if rates > 1 else [(self.grid, "")]
         if rates > 1 and self.tuned is not None:
@@ -106,20 +71,19 @@ class Comparison:
         opening = f"{name_a} reaches its Eureka-moment {events}; " if events else f"{name_a} against {name_b}: "
         missing = len(self.a.missing), len(self.b.missing)
         note = f"; missing cells count as failures, {missing[0]} against {missing[1]}" if any(missing) else ""
-        return f"{opening}{speed}; {where}{note}."
+        recipe = f"; the recipe differs: {', '.join(self.recipe)}" if self.recipe else ""
+        return f"{opening}{speed}; {where}{recipe}{note}."
 
     @property
     def labels(self) -> tuple[str, str]:
         """The names of the two models, with what was changed in them where the names are equal."""
-        specs = self.a.spec, self.b.spec
-        names = tuple(spec.model.name for spec in specs)
-        if names[0] != names[1]:
-            return names[0], names[1]
-        changed = [
-            ", ".join(f"{key}={value}" for key, value in spec.changes.items() if key.startswith("model."))
-            for spec in specs
-        ]
-        return f"{names[0]} ({changed[0] or 'run A'})", f"{names[1]} ({changed[1] or 'run B'})"
+        name_a, name_b = labels_of_one_task([self.a, self.b])
+        return name_a, name_b
+
+    @property
+    def recipe(self) -> dict[str, tuple[object, object]]:
+        """What differs in training besides the model, by key: the value of A and of B."""
+        return recipe_differences(self.a.spec, self.b.spec)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of schema "msb.comparison/1"; differences are A − B, intervals [estimate, low, high]."""
@@ -132,89 +96,27 @@ class Comparison:
             "protocol": {"name": spec.protocol_name, **plain(spec.protocol)},
             "a": _side(self.a),
             "b": _side(self.b),
+            "recipe": {key: plain(list(values)) for key, values in self.recipe.items()},
             "grid": plain(self.grid),
             "tuned": plain(self.tuned),
             "sentence": self.sentence(),
         }
 
 
-def compare(run_a: str | Path | Run, run_b: str | Path | Run) -> Comparison:
-    """Compares two runs that differ in their model alone.
+def compare(run_a: str | Path | Run, run_b: str | Path | Run, *, same_recipe: bool = False) -> Comparison:
+    """Compares two runs on the same task, card and budget.
 
-    Raises `RunError` saying what else differs: the task, its card, or any key of the protocol.
+    Other differences in the protocol are allowed and said. same_recipe: they are refused, so that the runs differ in
+    their model alone.
+    Raises `RunError` saying what else differs: the task, its card, the budget, or any key of the protocol.
     """
-    a, b = score_run(run_a), score_run(run_b)
-    differences = list(_differences(a, b))
-    if differences:
-        raise RunError(
-            f"the two runs cannot be compared: {'; '.join(differences)};"
-            " train both models on the same task under the same protocol"
-        )
-    protocol = a.spec.protocol
-    return Comparison(
-        a=a,
-        b=b,
-        grid=_compare_sets(a.cells_by_rate, b.cells_by_rate, a.grid, b.grid, protocol),
-        tuned=_compare_sets([a.tuned_cells], [b.tuned_cells], a.tuned, b.tuned, protocol)
-        if a.tuned and b.tuned
-        else None,
-    )
+    return compare_scores(score_run(run_a), score_run(run_b), same_recipe=same_recipe)
 
 
-def _differences(a: RunScore, b: RunScore) -> Iterator[str]:
-    ours, theirs = a.spec, b.spec
-    if ours.task.id != theirs.task.id:
-        yield f"task {ours.task.id} against {theirs.task.id}"
-    elif ours.task.sha256() != theirs.task.sha256():
-        yield f"cards of {ours.task.id} with hash {ours.task.sha256()[:12]} against {theirs.task.sha256()[:12]}"
-    if ours.protocol_name != theirs.protocol_name:
-        yield f"protocol {ours.protocol_name} against {theirs.protocol_name}"
-    for key, value in ours.protocol:
-        other = getattr(theirs.protocol, key)
-        if value != other:
-            yield f"{key} {value} against {other}"
-    for key in sorted({*ours.changes, *theirs.changes}):
-        if key.startswith("task.") and ours.changes.get(key) != theirs.changes.get(key):
-            yield f"{key} {ours.changes.get(key, 'unchanged')} against {theirs.changes.get(key, 'unchanged')}"
-
-
-def _compare_sets(
-    cells_a: Sequence[Sequence[CellScore]],
-    cells_b: Sequence[Sequence[CellScore]],
-    a: CellSetScore,
-    b: CellSetScore,
-    protocol: Protocol,
-) -> SetComparison:
-    """Compares two cell sets; cells_a, cells_b: their cells by learning rate."""
-    budget, step = protocol.budget, 1 / protocol.evaluations
-    times_a, times_b = _times(cells_a), _times(cells_b)
-    speed_a = [speeds(stratum, budget) for stratum in times_a]
-    speed_b = [speeds(stratum, budget) for stratum in times_b]
-    table = a.events, a.n, b.events, b.n
-    control = a.probability is None
-    return SetComparison(
-        n_a=a.n,
-        n_b=b.n,
-        events_a=a.events,
-        events_b=b.events,
-        probability=None if control else newcombe(*table),
-        boschloo=None if control else boschloo(*table),
-        speed_a=a.speed.estimate,
-        speed_b=b.speed.estimate,
-        # Without any event the speeds do not vary, and ΔS is bounded as p_A − p_B is.
-        speed=difference_interval(speed_a, speed_b, step) if a.events + b.events else newcombe(*table),
-        permutation=permutation_p(speed_a, speed_b),
-        logrank=logrank(_censored(times_a, budget), _censored(times_b, budget)),
-        improvement=probability_of_improvement(speed_a, speed_b),
-    )
-
-
-def _times(cells: Sequence[Sequence[CellScore]]) -> list[list[float | None]]:
-    return [[cell.curve.eureka for cell in stratum] for stratum in cells]
-
-
-def _censored(times: Sequence[Sequence[float | None]], budget: int) -> list[np.ndarray]:
-    return [np.array([budget if time is None else time for time in stratum]) for stratum in times]
+def compare_scores(a: RunScore, b: RunScore, *, same_recipe: bool = False) -> Comparison:
+    """`compare` of runs that are scored already."""
+    check_comparable(a.spec, b.spec, same_recipe=same_recipe)
+    return Comparison(a=a, b=b, grid=compare_grids(a, b), tuned=compare_tuned(a, b))
 
 
 def _side(run: RunScore) -> dict[str, Any]:
@@ -242,6 +144,11 @@ def _signed(interval: Interval) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
+def _size(spec: RunSpec) -> str:
+    protocol = spec.protocol
+    return f"{_count(protocol.seeds, 'seed')} × {_count(len(protocol.learning_rates), 'learning rate')}"
 
 
 def _count(n: int, noun: str) -> str:

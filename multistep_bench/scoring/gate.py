@@ -77,7 +77,7 @@ def judge(oracle: Run, softmax: Run, fixed: Run | None = None) -> Gate:
     given: dict[Role, Run] = {"oracle": oracle}
     if fixed is not None:
         given["fixed"] = fixed
-    tests = {role: compare(run, softmax).grid.logrank for role, run in given.items()}
+    tests = {role: compare(run, softmax, same_recipe=True).grid.logrank for role, run in given.items()}
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
     plain = score_run(softmax)
     scores: dict[Role, RunScore] = {**{role: score_run(run) for role, run in given.items()}, "softmax": plain}

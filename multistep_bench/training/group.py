@@ -5,20 +5,21 @@ import itertools
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from multistep_bench.atomic import write_atomically
 from multistep_bench.diagnostics.options import DiagnosticOptions
 from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.errors import RunError
 from multistep_bench.models.build import build
-from multistep_bench.printable import ONE_LINE, printable
+from multistep_bench.printable import LINES, ONE_LINE, printable
 from multistep_bench.runs.diagnostics import save_diagnostics
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
-from multistep_bench.runs.folder import RecordWriter, checkpoint_path, close_abandoned
+from multistep_bench.runs.folder import RecordWriter, checkpoint_path, close_abandoned, traceback_path
 from multistep_bench.runs.machine import hardware
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import CellHeader
@@ -84,6 +85,7 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
             if cell in job.finished:  # one of a resumed group that ended before the others
                 del going[cell]
             else:
+                traceback_path(job.folder, cell).unlink(missing_ok=True)  # of an attempt before
                 writers[cell] = RecordWriter(job.folder, cell, _header(job, trainer, cell))
         resumed = [(cell, evaluation) for cell in going for evaluation in trainer.evaluations[cell]]
         keeper = WeightsKeeper(job.spec, job.folder, job.keep)
@@ -112,12 +114,23 @@ def train(job: Job, cells: Group) -> Iterator[Message]:
         if os.environ.get("MULTISTEP_BENCH_DEBUG"):
             traceback.print_exc()
         reason = printable(" ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH], ONE_LINE)
+        _keep_traceback(job.folder, going)
         for cell, samples in going.items():
             outcome = Outcome(status="failed", reason=reason, samples=samples, seconds=0.0)
             with contextlib.suppress(OSError):  # a full disk: the record stays unfinished, the reason is shown
                 writer = writers.get(cell) or RecordWriter(job.folder, cell, _header(job, None, cell))
                 writer.write(outcome)
             yield Message(cell, outcome, items[cell])
+
+
+def _keep_traceback(folder: Path, cells: Iterable[Cell]) -> None:
+    """Writes the present error's traceback beside the records of the cells that it ended."""
+    text = printable(traceback.format_exc(), LINES).encode()
+    for cell in cells:
+        with contextlib.suppress(OSError):  # a full disk: the reason is shown all the same
+            path = traceback_path(folder, cell)
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, text)
 
 
 def record_failure(job: Job, cell: Cell, reason: str) -> Outcome:

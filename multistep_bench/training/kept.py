@@ -18,6 +18,7 @@ from multistep_bench.runs.folder import CHECKPOINTS_FOLDER
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.eureka import curve_values, event_index, reached
+from multistep_bench.scoring.phases import shortcut_reached
 from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.progress import progress_setter
@@ -26,6 +27,7 @@ from multistep_bench.training.trainer import Trainer, set_weights
 
 KEPT_FOLDER = "kept"
 NAMED = ("before", "after", "final")  # moments of a curve
+PLATEAU = "plateau"  # of the weights that are kept, those nearest the middle of the time on the shortcut
 
 
 class WeightsKeeper:
@@ -136,9 +138,11 @@ def event_samples(run: Run, cell: Cell) -> tuple[int, int] | None:
 
 
 def samples_at(run: Run, cell: Cell, at: str | int) -> int:
-    """The training samples of a moment: "before" or "after" the Eureka-moment, "final", or samples themselves.
+    """The training samples of a moment: "before" or "after" the Eureka-moment, "final", "plateau", or the samples.
 
-    Raises `RunError` for another name, for a cell without a Eureka-moment, and where no weights were kept.
+    On the plateau are the kept weights nearest the middle of the time between reaching the shortcut and the
+    Eureka-moment, or the budget without one. Raises `RunError` for another name, for a cell without such a moment, and
+    where no weights were kept.
     """
     if isinstance(at, str) and at.isdigit():
         at = int(at)
@@ -147,8 +151,10 @@ def samples_at(run: Run, cell: Cell, at: str | int) -> int:
         samples = at
     elif at == "final":
         samples = run.spec.protocol.budget
+    elif at == PLATEAU:
+        return _on_plateau(run, cell)
     elif at not in NAMED:
-        raise RunError(f"moment '{at}' is none of {', '.join(NAMED)} or a number of training samples")
+        raise RunError(f"moment '{at}' is none of {', '.join(NAMED)}, {PLATEAU} or a number of training samples")
     elif event is None:
         raise RunError(f"{cell.name} of {run.path} has no Eureka-moment, so nothing is {at} it; ask for 'final'")
     else:
@@ -160,6 +166,28 @@ def samples_at(run: Run, cell: Cell, at: str | int) -> int:
             " train it in a new folder with --keep-checkpoints"
         )
     return samples
+
+
+def kept_on_plateau(run: Run, cell: Cell) -> list[int]:
+    """Samples at which weights were kept while a cell was at the shortcut, those nearest the middle first."""
+    record = next((record for record in run.records if record.cell == cell), None)
+    begin = None if record is None else shortcut_reached(run, record)
+    if record is None or begin is None:
+        return []
+    event = event_samples(run, cell)
+    end = run.spec.protocol.interval * (len(record) - 1) if event is None else event[0]
+    there = [samples for samples in kept_files(run.path, cell) if begin <= samples <= end and samples > 0]
+    return sorted(there, key=lambda samples: (abs(2 * samples - begin - end), samples))
+
+
+def _on_plateau(run: Run, cell: Cell) -> int:
+    there = kept_on_plateau(run, cell)
+    if not there:
+        raise RunError(
+            f"{run.path} keeps no weights of {cell.name} from its time on the shortcut; train it in a new folder with"
+            " more --keep-checkpoints"
+        )
+    return there[0]
 
 
 def load_model(

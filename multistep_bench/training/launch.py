@@ -10,6 +10,7 @@ from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.errors import RunError
 from multistep_bench.runs.events import Outcome
+from multistep_bench.runs.folder import where_tracebacks_are
 from multistep_bench.runs.machine import versions
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
@@ -117,8 +118,9 @@ class Reasons:
         unfinished = len(done.missing) + len(done.failed)
         if unfinished and not self._keep:
             raise RunError(
-                f"{unfinished} of {len(done.spec.cells())} cells did not finish ({'; '.join(sorted(self._found)[:3])});"
-                f" the same call tries them again, and on_failure='keep' returns the run in {done.path} as it is"
+                f"{unfinished} of {len(done.spec.cells())} cells did not finish ({'; '.join(sorted(self._found)[:3])}"
+                f"{where_tracebacks_are([done.path])}); the same call tries them again, and on_failure='keep' returns"
+                f" the run in {done.path} as it is"
             )
 
 

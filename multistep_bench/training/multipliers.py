@@ -30,7 +30,7 @@ def update_factors(model: nn.Module, multipliers: Mapping[str, float]) -> Factor
     """
     rows: dict[str, tuple[str, slice]] = {}  # name as patterns see it → name of the parameter, rows of it
     for name, parameter in model.named_parameters():
-        rows[_plain(name)] = (name, slice(None))
+        rows[plain_name(name)] = (name, slice(None))
         for part, place in thirds(model, name, parameter).items():
             rows[part] = (name, place)
     parameters = dict(model.named_parameters())
@@ -62,7 +62,7 @@ def _matches(name: str, pattern: str) -> bool:
     return any(fnmatchcase(name, form) for form in (pattern, f"{pattern}.*", f"*.{pattern}", f"*.{pattern}.*"))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name that a parametrised weight had: "a.parametrizations.weight.original" is "a.weight"."""
     parts = name.split(".")
     if len(parts) > 3 and parts[-3] == "parametrizations" and parts[-1] == "original":
@@ -72,7 +72,7 @@ def _plain(name: str) -> str:
 
 def thirds(model: nn.Module, name: str, parameter: nn.Parameter) -> dict[str, slice]:
     """Names of q, k and v, in this order, and their rows, where a parameter holds all three one below the other."""
-    path, _, attribute = _plain(name).rpartition(".")
+    path, _, attribute = plain_name(name).rpartition(".")
     owner, _, leaf = path.rpartition(".")
     if leaf == "qkv" and hasattr(model.get_submodule(owner), "num_heads"):
         template = f"{owner}.{{}}.{attribute}" if owner else f"{{}}.{attribute}"

@@ -13,7 +13,6 @@ from torch import nn
 
 from multistep_bench.errors import CardError
 from multistep_bench.protocol import TIMM_OPTIMIZER, Protocol
-from multistep_bench.training import timm_optimizers
 from multistep_bench.training.decay import decayed_names
 from multistep_bench.training.optimizer_options import check_options
 from multistep_bench.training.stacked_optimizers import StackedAdamW, StackedOptimizer, StackedSGD
@@ -50,6 +49,8 @@ OPTIMIZER_KINDS = {
 
 def optimizer_names() -> list[str]:
     """Every name that a protocol's `optimizer` takes."""
+    from multistep_bench.training import timm_optimizers  # timm takes seconds to import
+
     return [*OPTIMIZER_KINDS, *timm_optimizers.names()]
 
 
@@ -59,6 +60,8 @@ def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimize
     Raises `NotFound` or `CardError` for an optimiser or an option that there is not.
     """
     if protocol.optimizer.startswith(TIMM_OPTIMIZER):
+        from multistep_bench.training import timm_optimizers
+
         return timm_optimizers.make(model, protocol)
     kind = _checked(protocol)
     return kind.single(parameter_groups(model, protocol), protocol, protocol.optimizer_options)

@@ -1,9 +1,9 @@
 """Whether a model trains stacked as it trains alone: tried on two cells before any is trained so."""
 
 import copy
+import sys
 
 import torch
-from timm.layers import DropPath  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -16,7 +16,6 @@ from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.stacked import stack
 
 TOLERANCE = 1e-3  # of the largest number of a tensor; float32 in another order of sums
-DROPPING = (nn.modules.dropout._DropoutNd, DropPath)  # draw from one stream for a whole group, by design
 
 Named = dict[str, torch.Tensor]
 
@@ -84,7 +83,7 @@ def _difference(cells: list[nn.Module], inputs: Inputs) -> str | None:
 
 def _set_modes(model: nn.Module) -> None:
     for module in model.modules():
-        if isinstance(module, DROPPING):
+        if _drops(module):
             module.eval()
 
 
@@ -96,3 +95,12 @@ def _close(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> bool:
         return False
     scale = theirs.abs().max() if theirs.numel() and theirs.is_floating_point() else 1.0
     return bool(((ours - theirs).abs() <= TOLERANCE * scale + 1e-6).all())
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether it is dropout, of torch or of timm: that draws from one stream for a whole group, by design.
+
+    timm takes seconds to import, and a model that has a part of it has imported it.
+    """
+    drop_path = getattr(sys.modules.get("timm.layers"), "DropPath", ())
+    return isinstance(module, (nn.modules.dropout._DropoutNd, drop_path))

@@ -1,7 +1,7 @@
 """The paper's variant "colour or garment": the digits decide which property of one target is asked for."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -42,6 +42,18 @@ class ColourOrGarment(Indicator):
     All four tiles are coloured; target B is a distractor. Takes the parameters of `indicator`, and as many target
     classes as there are colours.
     """
+
+    colours: ClassVar[Sequence[str]] = tuple(TEN_COLOURS)
+    meaning = (
+        "the indicators differ: the colour of target A is asked for",
+        "the indicators are alike: the class of target A is asked for",
+    )
+
+    def token_name(self, token: int) -> str:
+        return f"{super().token_name(token)} or {self.colours[token]}"
+
+    def answer_name(self, token: int, steps: Mapping[str, int]) -> str:
+        return super().token_name(token) if steps["same"] else self.colours[token]
 
     def __init__(self, parameters: Mapping[str, Any], **settings: Any) -> None:
         super().__init__(parameters, **settings)

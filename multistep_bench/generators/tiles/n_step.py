@@ -69,6 +69,15 @@ class NStep(TileTask):
         indicators = [f"indicator_{i}" for i in range(1, self.leaves)]
         return ["reference", *indicators, *(f"target_{i}" for i in range(1, self.leaves + 1))]
 
+    def in_words(self, steps: Mapping[str, int]) -> list[str]:
+        names = [name.replace("_", " ") for name in self.regions]
+        lines = []
+        for step in range(1, self.parameters.steps):
+            here, z = steps[f"visited_{step}"], steps[f"same_{step}"]
+            likeness = "is like" if z else "differs from"
+            lines.append(f"{names[here]} {likeness} {names[here // 2]}: on to {names[2 * here + 1 - z]}")
+        return lines
+
     def accuracy_without(self, missing: int) -> float:
         """The best accuracy of a model that knows all comparisons but `missing` of them.
 

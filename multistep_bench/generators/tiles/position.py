@@ -37,6 +37,10 @@ class Position(TwoStep):
     """
 
     Parameters = PositionParameters
+    meaning = (
+        "the two stand in a diagonal: the lower one is asked for",
+        "one stands above the other: the upper one is asked for",
+    )
     roles: ClassVar[tuple[str, ...]] = ("target_a", "target_b")
 
     def __init__(self, parameters: Mapping[str, Any], **settings: Any) -> None:

@@ -1,7 +1,7 @@
 """The paper's variant "same colour": the indicators' colours decide, and their digits are distractors."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -35,6 +35,12 @@ class SameColour(FourTiles):
     """
 
     Parameters = SameColourParameters
+    sources: ClassVar[Mapping[str, str]] = {"": "source"}
+    answers: ClassVar[Sequence[tuple[str, str]]] = (("source", "classes"),)
+    meaning = (
+        "the indicators differ in colour: target B is asked for",
+        "the indicators have one colour: target A is asked for",
+    )
 
     def __init__(self, parameters: Mapping[str, Any], **settings: Any) -> None:
         super().__init__(parameters, **settings)

@@ -1,7 +1,8 @@
 """What all tasks on a grid of tiles share: sources, description and label noise."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 import gymnasium
@@ -45,6 +46,16 @@ class TileTask(TaskGenerator):
     """
 
     Parameters: ClassVar[type[Strict]] = TileParameters
+    # What a person reads: the parameter that names the source of the tiles whose role begins so, the sources and
+    # classes that answers number, and the colours that steps number.
+    sources: ClassVar[Mapping[str, str]] = {
+        "indicator": "indicator_source",
+        "reference": "indicator_source",
+        "target": "target_source",
+    }
+    answers: ClassVar[Sequence[tuple[str, str]]] = (("target_source", "target_classes"),)
+    colours: ClassVar[Sequence[str]] = ("red", "blue")
+    class_names: Mapping[str, Sequence[str]] = MappingProxyType({})  # by source
     grid: Grid
 
     @property
@@ -64,6 +75,7 @@ class TileTask(TaskGenerator):
         of the source.
         """
         opened = open_source(source, self.data_root)
+        self.class_names = {**self.class_names, source: opened.classes}
         last = len(opened.classes) - 1
         if len(set(classes)) != len(classes) or not all(0 <= c <= last for c in classes):
             raise CardError(
@@ -73,6 +85,29 @@ class TileTask(TaskGenerator):
             "train": Pool(opened.train, classes, tile=self.grid.tile, white=opened.white),
             "eval": Pool(opened.eval, classes, tile=self.grid.tile, white=opened.white),
         }
+
+    def token_name(self, token: int) -> str:
+        """The class that an answer names, such as "sandal"; where an answer may mean one of two things, both."""
+        return " or ".join(dict.fromkeys(self._answer(token, *where) for where in self.answers))
+
+    def answer_name(self, token: int, steps: Mapping[str, int]) -> str:
+        """`token_name` of one sample's answer, where its steps leave one of two meanings."""
+        return self.token_name(token)
+
+    def _answer(self, token: int, source: str, classes: str) -> str:
+        number: int = getattr(self.parameters, classes)[token]
+        return self.class_names[getattr(self.parameters, source)][number]
+
+    def tile_name(self, role: str, steps: Mapping[str, int]) -> str:
+        """What the tile of a role shows, in words: "sandal", "7, red"."""
+        parameter = next(name for prefix, name in self.sources.items() if role.startswith(prefix))
+        shown = self.class_names[getattr(self.parameters, parameter)][steps[f"{role}_class"]]
+        colour = steps.get(f"{role}_colour", -1)
+        return shown if colour < 0 else f"{shown}, {self.colours[colour]}"
+
+    def in_words(self, steps: Mapping[str, int]) -> list[str]:
+        """What the intermediate steps of one sample say, in words."""
+        return []
 
     def describe(self) -> TaskInfo:
         return TaskInfo(

@@ -1,8 +1,8 @@
 """The paper's variant "CIFAR indicators": photographs decide between a digit and a garment, all in random places."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -45,6 +45,12 @@ class TwoSources(FourTiles):
     """
 
     Parameters = TwoSourcesParameters
+    sources: ClassVar[Mapping[str, str]] = {
+        "indicator": "indicator_source",
+        "target_a": "a_source",
+        "target_b": "b_source",
+    }
+    answers: ClassVar[Sequence[tuple[str, str]]] = (("a_source", "a_classes"), ("b_source", "b_classes"))
 
     def __init__(self, parameters: Mapping[str, Any], **settings: Any) -> None:
         super().__init__(parameters, **settings)
@@ -61,6 +67,9 @@ class TwoSources(FourTiles):
     @property
     def num_classes(self) -> int:
         return len(self.parameters.a_classes)
+
+    def answer_name(self, token: int, steps: Mapping[str, int]) -> str:
+        return self._answer(token, *self.answers[1 - steps["same"]])
 
     def compose(self, same: torch.Tensor, split: Split, rng: torch.Generator) -> Scene:
         indicators, a_targets, b_targets = self.indicators[split], self.a_targets[split], self.b_targets[split]

@@ -56,10 +56,14 @@ class TwoStep(TileTask):
     Steps, [B] each: "same" is z; "target_location" the place (0–3, row by row) of the tile that is asked for;
     "answer_other" and "answer_same" the labels for z = 0 and z = 1, before label noise; and for each role its class
     in the source, the number of its image there, its place and its colour (-1: none): "target_a_class",
-    "target_a_image", "target_a_place", "target_a_colour".
+    "target_a_image", "target_a_place", "target_a_colour". meaning: what z = 0 and z = 1 say, in words.
     """
 
     Parameters: ClassVar[type[Strict]] = TwoStepParameters
+    meaning: ClassVar[tuple[str, str]] = (
+        "the indicators differ: target B is asked for",
+        "the indicators are alike: target A is asked for",
+    )
     roles: ClassVar[tuple[str, ...]] = ("indicator_1", "target_a", "target_b", "indicator_2")
 
     def __init__(self, parameters: Mapping[str, Any], **settings: Any) -> None:
@@ -73,6 +77,9 @@ class TwoStep(TileTask):
     @property
     def regions(self) -> tuple[str, ...]:
         return PLACES
+
+    def in_words(self, steps: Mapping[str, int]) -> list[str]:
+        return [self.meaning[steps["same"]]]
 
     def levels(self) -> Levels:
         """With K classes, π = max(P(z = 1), 1 − P(z = 1)), label noise η and independent uniform answers:

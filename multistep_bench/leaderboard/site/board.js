@@ -4,6 +4,8 @@ const byId = (id) => document.getElementById(id);
 const suites = [...document.querySelectorAll("section.suite")];
 const filters = ["track", "size", "tier"];
 const ALL = "all tasks";
+const columns = [...document.querySelectorAll("#columns input")];
+const FEW = "curves cost"; // the columns that fit a laptop; all where the screen is wide
 let state = {};
 
 const suiteNow = () => suites.find((suite) => suite.dataset.suite === state.suite) ?? suites[0];
@@ -12,7 +14,7 @@ const choices = (suite) => (tasksOf(suite).length > 1 ? [ALL, ...tasksOf(suite)]
 
 function read() {
   const given = new URLSearchParams(location.hash.slice(1));
-  state = Object.fromEntries(["suite", "task", "sort", "entry", ...filters].map((key) => [key, given.get(key) ?? ""]));
+  state = Object.fromEntries(["suite", "task", "sort", "entry", "columns", ...filters].map((key) => [key, given.get(key) ?? ""]));
   state.down = given.get("order") === "down";
 }
 
@@ -53,7 +55,10 @@ function show() {
   const task = tasks.includes(state.task) ? state.task : tasks[0];
   byId("task").value = task;
   const table = suite.querySelector("table");
-  table.className = `board show-${task === ALL ? "all" : tasksOf(suite).indexOf(task)}`;
+  const shown = (state.columns || (innerWidth < 1700 ? FEW : "curves grid cost more")).split(/[ +]/);
+  columns.forEach((box) => (box.checked = shown.includes(box.value)));
+  const hidden = columns.filter((box) => !box.checked).map((box) => `hide-${box.value}`);
+  table.className = ["board", `show-${task === ALL ? "all" : tasksOf(suite).indexOf(task)}`, ...hidden].join(" ");
   filters.forEach((key) => {
     byId(key).value = state[key];
     if (byId(key).selectedIndex < 0) byId(key).value = state[key] = "";
@@ -65,6 +70,7 @@ function show() {
   });
   sort(table);
   const left = rows.filter((row) => !row.hidden).length;
+  byId("empty").hidden = left > 0 || rows.length === 0;
   byId("count").textContent = left === rows.length ? `${left} entries` : `${left} of ${rows.length} entries`;
 }
 
@@ -77,13 +83,23 @@ function change(changes) {
 byId("suite").addEventListener("change", (event) => change({ suite: event.target.value, task: "", sort: "" }));
 byId("task").addEventListener("change", (event) => change({ task: event.target.value, sort: "" }));
 filters.forEach((key) => byId(key).addEventListener("change", (event) => change({ [key]: event.target.value })));
+columns.forEach((box) =>
+  box.addEventListener("change", () => change({ columns: columns.filter((each) => each.checked).map((each) => each.value).join(" ") || "none" })),
+);
+byId("reset").addEventListener("click", () => {
+  change(Object.fromEntries(filters.map((key) => [key, ""])));
+  byId("track").focus();
+});
 suites.forEach((suite) => {
+  // The phone's cards name their numbers by the headings of the columns.
+  const names = [...suite.querySelectorAll("thead th")].map((heading) => heading.textContent.trim());
+  for (const row of suite.querySelector("tbody").rows) [...row.cells].forEach((cell, index) => (cell.dataset.name = names[index]));
   suite.querySelector("thead").addEventListener("click", (event) => {
     const heading = event.target.closest("button")?.closest("th");
     if (!heading) return;
     const again = state.sort === heading.dataset.key;
     // The best first: numbers fall, but for ranks, costs and names.
-    const rises = ["entry", "rank", "samples", "flops", "seconds", "parameters", "size", "track", "tier"];
+    const rises = ["entry", "rank", "samples", "flops", "parameters", "size", "track", "tier"];
     change({ sort: heading.dataset.key, down: again ? !state.down : !rises.includes(heading.dataset.key) });
   });
 });
@@ -91,6 +107,7 @@ window.addEventListener("hashchange", () => {
   read();
   show();
 });
+document.documentElement.classList.add("js");
 read();
 show();
 document.querySelector("tr.marked")?.scrollIntoView({ block: "center" });

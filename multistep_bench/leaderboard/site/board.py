@@ -11,6 +11,7 @@ from multistep_bench.leaderboard.entry import Entry, Tier, Track
 from multistep_bench.leaderboard.notes import Reproduction
 from multistep_bench.leaderboard.reproductions import disagreements
 from multistep_bench.leaderboard.site import drawing
+from multistep_bench.leaderboard.site.ranks import rank_spans
 from multistep_bench.leaderboard.suites import Suite, size_class
 from multistep_bench.leaderboard.verify import Verdict
 from multistep_bench.reporting.labels import rate_label, seeds_needed
@@ -20,12 +21,13 @@ from multistep_bench.runs.store import Run
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, overall_score
-from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
+from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS, Interval
 
 SEED_MARKS = {
     "*": f"few seeds a learning rate; {seeds_needed(0)}",
     "†": f"few seeds a learning rate; {seeds_needed(ENTRY_SEEDS)}",
 }
+NOTHING = Interval(0.0, 0.0, 0.0)  # Q where no task counts
 PASSES = 3  # of a training sample: forward, and backward at twice its cost
 
 
@@ -69,6 +71,7 @@ class Candidate:
 class Row:
     """An entry in a suite. rank: 1 is the best of its track; ranks: the best and the worst under other thresholds λ.
 
+    span:  the best and the worst rank that the uncertainty of Q leaves it, see `ranks.rank_spans`.
     place: in the table, where the fixed track stands before the open one.
     notes: of re-runs, each with what speaks against the entry.
     """
@@ -82,6 +85,7 @@ class Row:
     notes: tuple[tuple[Reproduction, tuple[str, ...]], ...] = ()
     rank: int = 0
     ranks: tuple[int, int] = (0, 0)
+    span: tuple[int, int] = (0, 0)
     place: int = 0
 
     @property
@@ -195,9 +199,10 @@ def _ranked_alike(rows: Sequence[Row]) -> list[Row]:
         return []
     ranks = _ranks([row.q for row in rows])
     others = np.array([ranks, *(map(_ranks, zip(*(row.overall.robustness for row in rows), strict=True)))])
+    spans = rank_spans([row.overall.grid or NOTHING for row in rows])
     ranked = [
-        replace(row, rank=rank, ranks=(int(its.min()), int(its.max())))
-        for row, rank, its in zip(rows, ranks, others.T, strict=True)
+        replace(row, rank=rank, ranks=(int(its.min()), int(its.max())), span=span)
+        for row, rank, its, span in zip(rows, ranks, others.T, spans, strict=True)
     ]
     return sorted(ranked, key=order)
 

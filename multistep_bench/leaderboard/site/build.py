@@ -27,10 +27,12 @@ from multistep_bench.leaderboard.entry import entry_folders
 from multistep_bench.leaderboard.references import NO_REFERENCES, references
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Candidate, Row, Table, candidate, tables
 from multistep_bench.leaderboard.site.details import detail
+from multistep_bench.leaderboard.site.ranks import EXPLAINED
 from multistep_bench.leaderboard.site.table import replace_table
 from multistep_bench.leaderboard.suites import LARGEST, SIZE_CLASSES, read_suites
 from multistep_bench.leaderboard.verify import Verdict, unreadable, verify, verify_entry
 from multistep_bench.reporting.labels import duration, number, rate_label, short_count
+from multistep_bench.reporting.report import breakable
 from multistep_bench.runs.machine import available_cores
 from multistep_bench.scoring.score import SCORER_VERSION
 
@@ -173,6 +175,7 @@ def _board_content(built: Built) -> dict[str, Any]:
         "tables": built.tables,
         "note": built.note,
         "seed_marks": SEED_MARKS,
+        "ranks_explained": EXPLAINED,
         "refused": built.refused,
         "apart": built.apart,
         "sizes": [*(name for name, _ in SIZE_CLASSES), LARGEST],
@@ -194,6 +197,7 @@ def _environment() -> Environment:
         loader=FunctionLoader(lambda name: _file("leaderboard.site", name)),
     )
     environment.filters |= {
+        "breakable": breakable,
         "number": number,
         "rate": rate_label,
         "short": lambda value: "–" if value is None else short_count(value),

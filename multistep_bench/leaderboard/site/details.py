@@ -10,6 +10,7 @@ from multistep_bench.leaderboard.checks.recipe import recipe_changes
 from multistep_bench.leaderboard.entry import Entry
 from multistep_bench.leaderboard.reproductions import FINAL_TOLERANCE, LEAST_POWER, agrees
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Row, Standing, Table
+from multistep_bench.leaderboard.site.ranks import EXPLAINED
 from multistep_bench.reporting.labels import number, rate_label
 from multistep_bench.reporting.report import run_command
 from multistep_bench.scoring.run import ROBUSTNESS_FRACTIONS
@@ -28,6 +29,7 @@ def detail(places: Sequence[tuple[Table, Row]]) -> dict[str, Any]:
         "row": row,
         "places": places,
         "fractions": ROBUSTNESS_FRACTIONS,
+        "ranks_explained": EXPLAINED,
         "seeds_note": SEED_MARKS.get(row.seeds_mark),
         "runs": [_run(standing) for standing in standings.values()],
         "model": row.overall.model,

@@ -8,6 +8,7 @@ from multistep_bench.atomic import write_atomically
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.checks import described
 from multistep_bench.leaderboard.site.board import SEED_MARKS, Row, Table
+from multistep_bench.leaderboard.site.ranks import EXPLAINED
 from multistep_bench.reporting.labels import short_count
 from multistep_bench.scoring.statistics import Interval
 
@@ -64,6 +65,9 @@ def _lines(table: Table) -> Iterator[str]:
     for mark in sorted({row.seeds_mark for row in table.rows} - {""}):
         yield ""
         yield f"{_plain(mark)} {SEED_MARKS[mark]}."
+    if any(row.span[0] != row.span[1] for row in table.rows):
+        yield ""
+        yield EXPLAINED
     yield ""
 
 
@@ -76,7 +80,8 @@ def _cells(row: Row) -> list[str]:
     name = f"`{row.entry.name}`{f' ({row.entry.badge})' if row.entry.badge else ''}"
     seeds = f"{row.seeds}{_plain(row.seeds_mark)}"
     intervals = _interval(row.overall.grid), _interval(row.overall.tuned)
-    return [row.rank_label, name, *intervals, row.entry.track, row.tier, short_count(row.parameters), seeds]
+    span = f" ({row.span[0]}–{row.span[1]})" if row.span[0] != row.span[1] else ""
+    return [f"{row.rank_label}{span}", name, *intervals, row.entry.track, row.tier, short_count(row.parameters), seeds]
 
 
 def _task_cells(row: Row, task: str) -> list[str]:

@@ -9,14 +9,14 @@ import torch
 
 from multistep_bench.atomic import TEMPORARY, write_atomically
 from multistep_bench.runs.diagnostics import DIAGNOSTICS_FOLDER
-from multistep_bench.runs.folder import CHECKPOINTS_FOLDER, checkpoint_path
+from multistep_bench.runs.folder import CHECKPOINTS_FOLDER, FAILURES_FOLDER, checkpoint_path
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import CELLS_FOLDER, CellHeader, partial_path, record_path
 from multistep_bench.training.group import Group, Job, Message, train
 from multistep_bench.training.kept import kept_files
 from multistep_bench.training.launchers.installation import versions, why_not_here
 
-SENT = (CHECKPOINTS_FOLDER, DIAGNOSTICS_FOLDER)  # records are written anew from what is said, by the run's own process
+SENT = (CHECKPOINTS_FOLDER, DIAGNOSTICS_FOLDER, FAILURES_FOLDER)  # records are written by the run's own process
 
 
 @dataclass(frozen=True)

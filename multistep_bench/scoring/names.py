@@ -1,0 +1,82 @@
+"""What a run is called: its model's name, with as many of its changes as tell it from the others."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from multistep_bench.printable import ONE_LINE, printable
+from multistep_bench.runs.spec import RunSpec
+from multistep_bench.scoring.run import RunScore
+from multistep_bench.scoring.score import Score
+
+
+def run_labels(runs: Sequence[RunScore]) -> list[str]:
+    """A name for each run that tells it from the others on its task: the model's, with its changes where needed.
+
+    Where runs of one model have some changes in common, the name holds only the others. A run that repeats another on
+    its task has a number.
+    """
+    alike: dict[tuple[str, str], list[RunSpec]] = {}
+    for run in runs:
+        alike.setdefault((run.spec.model.name, task_label(run.spec)), []).append(run.spec)
+    labels = []
+    for run in runs:
+        others = alike[run.spec.model.name, task_label(run.spec)]
+        own = {
+            key: value
+            for key, value in run.spec.changes.items()
+            if any(key not in spec.changes or spec.changes[key] != value for spec in others)
+        }
+        name = printable(run.spec.model.name, ONE_LINE)
+        labels.append(f"{name} ({_listed(own)})" if own else name)
+    return _numbered([(task_label(run.spec), label) for run, label in zip(runs, labels, strict=True)])
+
+
+def labels_of_one_task(runs: Sequence[RunScore]) -> list[str]:
+    """`run_labels` of runs on one task, under whatever protocols; these stand in the names that would be equal."""
+    labels = run_labels(runs)
+    counts = Counter(labels)
+    named = [
+        f"{label} ({printable(run.spec.protocol_name, ONE_LINE)})" if counts[label] > 1 else label
+        for run, label in zip(runs, labels, strict=True)
+    ]
+    return _numbered([("", label) for label in named])
+
+
+def overall_labels(score: Score) -> list[str]:
+    """A name for each entry of `score.overall`: that of its model's runs."""
+    labels = run_labels(score.runs)
+    named = {
+        (run.spec.model.name, run.spec.protocol_name, str(run.spec.changes)): label
+        for run, label in zip(score.runs, labels, strict=True)
+    }
+    return [named[entry.model, entry.protocol, str(entry.changes)] for entry in score.overall]
+
+
+def _numbered(labels: Sequence[tuple[str, str]]) -> list[str]:
+    """The labels of (task, label); on a task each stands once, those that repeat one have a number."""
+    seen: Counter[tuple[str, str]] = Counter()
+    made = []
+    for pair in labels:
+        seen[pair] += 1
+        made.append(pair[1] if seen[pair] == 1 else f"{pair[1]} (run {seen[pair]})")
+    return made
+
+
+def task_label(spec: RunSpec) -> str:
+    """What a run was trained on, with what was changed in the task: "two_step-v1 quick, task.label_noise=0.1"."""
+    changes = [f", {key}={value}" for key, value in spec.changes.items() if key.startswith("task.")]
+    return printable(f"{spec.task.id} {spec.protocol_name}{''.join(changes)}", ONE_LINE)
+
+
+def changes_label(spec: RunSpec) -> str:
+    """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
+    return _listed(spec.changes)
+
+
+def _listed(changes: Mapping[str, object]) -> str:
+    return printable(", ".join(f"{key}={_short(value)}" for key, value in changes.items()), ONE_LINE)
+
+
+def _short(value: object) -> object:
+    """0.30000000000000004 as 0.3."""
+    return f"{value:.10g}" if isinstance(value, float) else value
