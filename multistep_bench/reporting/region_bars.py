@@ -21,6 +21,7 @@ from multistep_bench.scoring.statistics import Interval
 FIGURE = "gradients.l2_by_region"
 PROJECTIONS = ("W_Q", "W_K", "W_V")
 BAR_WIDTH = 0.8  # of all bars of a region together
+HIGHEST = 1.7  # the scale ends at so many times the tallest bar, or before; whiskers of few cells may reach beyond
 HEIGHT = 1.9  # inches of a panel with upright names below
 
 
@@ -80,7 +81,8 @@ def _draw(axes: Axes, regions: Sequence[str], values: dict[str, np.ndarray]) -> 
             **_look(phase),
         )
     axes.set_xticks(range(len(regions)), regions, rotation=90)
-    axes.set_ylim(bottom=0)
+    tallest = max(np.nanmean(norms, axis=0).max() for norms in values.values())
+    axes.set_ylim(0, min(axes.get_ylim()[1], HIGHEST * tallest) or 1.0)
     axes.set_ylabel("gradient norm")
 
 
