@@ -209,7 +209,7 @@ def test_no_workers_is_refused_before_anything_is_written(tmp_path: Path) -> Non
 
 
 def test_workers_are_refused_where_they_would_be_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multistep_bench.training.launch.find_device", torch.device)
+    monkeypatch.setattr("multistep_bench.training.launchers.local.find_device", torch.device)
     with pytest.raises(RunError, match=r"--workers 2: cells on cuda are stacked.*use --stack"):
         run(TASK, LINEAR, "smoke", tmp_path / "run", device="cuda", workers=2)
     assert not (tmp_path / "run").exists()

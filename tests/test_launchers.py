@@ -71,8 +71,10 @@ def test_what_a_machine_sends_makes_the_same_run_and_resumes(spec: RunSpec, tmp_
     whole = launch(spec, tmp_path / "whole", workers=1, keep_checkpoints=3)
     folder = tmp_path / "sent"
     with RunFolder(folder, spec):
-        receive(spec, folder, keep=3, stop_after=40)
+        begun = receive(spec, folder, keep=3, stop_after=40)
         again = receive(spec, folder, keep=3)
+    seconds = [[update.message.event.seconds for update in updates[1:36]] for updates in (begun, again)]
+    assert seconds[0] == seconds[1]  # taken over from the checkpoint that was sent last, not trained anew
     assert len([update for update in again if update.header is not None]) == 1
     assert again[0].message is None
     assert again[1].header.environment.versions["torch"] == torch.__version__
