@@ -120,9 +120,9 @@ def test_without_tensorboard_the_extra_is_named() -> None:
 
 
 def _scalars(folder: Path) -> dict[str, dict[int, float]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing import event_accumulator  # pyright: ignore[reportMissingImports]
 
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events = event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 

@@ -202,7 +202,7 @@ def test_a_machine_of_other_versions_or_without_the_model_is_refused(
     ):
         launch(unknown, tmp_path / "run", **options)
     monkeypatch.setattr(
-        "multistep_bench.training.launchers.ray.installation", lambda: {"torch": "1.13", "Python": "3.8"}
+        "multistep_bench.training.launchers.ray_cluster.installation", lambda: {"torch": "1.13", "Python": "3.8"}
     )
     with pytest.raises(RunError, match=r"torch is \S+ there and 1.13 here, Python is 3\.\d+ there and 3.8 here"):
         launch(spec, tmp_path / "run", **options)

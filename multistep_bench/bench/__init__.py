@@ -10,6 +10,7 @@ from multistep_bench.bench.cells import measure_cells
 from multistep_bench.bench.data import PerSampleTwoStep, bench_data, measure_data
 from multistep_bench.bench.gym import measure_gym
 from multistep_bench.bench.paper import measure_paper
+from multistep_bench.bench.pool import measure_pool
 from multistep_bench.bench.quick import measure_quick
 from multistep_bench.bench.result import Measured, Result, print_result
 from multistep_bench.bench.scaling import measure_scaling
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[float, torch.device], Measured]] = {
     "scaling": measure_scaling,
     "scores": measure_scores,
     "gym": measure_gym,
+    "pool": measure_pool,
 }
 
 

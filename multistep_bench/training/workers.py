@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -16,7 +16,7 @@ from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.machine import killed_for_memory
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.device import one_thread
-from multistep_bench.training.group import Message, train
+from multistep_bench.training.group import Group, Job, Message, train
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.share import Share
 
@@ -32,14 +32,19 @@ def train_here(shares: Sequence[Share]) -> None:
         share.ended()
 
 
-def train_in_processes(shares: Sequence[Share], count: int, cell_timeout: float | None = None) -> None:
+Work = Callable[[Job, Group], Iterator[Message]]  # what a process does with a group, as `group.train`
+
+
+def train_in_processes(
+    shares: Sequence[Share], count: int, cell_timeout: float | None = None, work: Work = train
+) -> None:
     """Groups of cells, in this order, over processes of one thread; a process that dies takes only its group with it.
 
     A group whose process died is tried again from its checkpoint, unless one died for the same reason before.
     cell_timeout: seconds without a word after which a process is ended and its cells are recorded as failed.
     """
     waiting = list(shares)
-    workers = [_Worker() for _ in range(count)]
+    workers = [_Worker(work) for _ in range(count)]
     try:
         for worker in workers:
             worker.give(waiting.pop(0))
@@ -65,10 +70,11 @@ def train_in_processes(shares: Sequence[Share], count: int, cell_timeout: float 
 class _Worker:
     """A process that trains the groups it is given, one after another; `cells` are those not ended yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Work) -> None:
         context = multiprocessing.get_context("spawn")
+        self.work = work
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, work), daemon=True)
         self.process.start()
         theirs.close()
         self.killed_before = killed_for_memory()
@@ -152,11 +158,11 @@ def how_it_ended(code: int | None, for_memory: bool = False) -> str:
 
 def _replaced(workers: list[_Worker], dead: _Worker) -> _Worker:
     dead.stop()
-    workers[workers.index(dead)] = fresh = _Worker()
+    workers[workers.index(dead)] = fresh = _Worker(dead.work)
     return fresh
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, work: Work) -> None:
     """Body of a worker process."""
     end_with_parent()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
@@ -165,7 +171,7 @@ def _work(connection: Connection) -> None:
             job, group = connection.recv()
             if torch.device(job.device).type == "cpu":
                 torch.set_num_threads(1)
-            for message in train(job, group):
+            for message in work(job, group):
                 connection.send(message)
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from multistep_bench.errors import NotFound
 from multistep_bench.training.launchers.demand import Demand, Pool
 from multistep_bench.training.launchers.local import local_pool
-from multistep_bench.training.launchers.ray import ray_pool
+from multistep_bench.training.launchers.ray_cluster import ray_pool
 
 __all__ = ["LAUNCHERS", "Demand", "Pool", "find_launcher"]
 
