@@ -1,11 +1,11 @@
 """What spreading cells over processes costs and gains: simulated cells of known length, and real ones."""
 
-import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def measure_pool(seconds: float, device: torch.device) -> Measured:
         PoolRow("pool's share of a group / a quick cell", WORKERS, EMPTY, empty, quick, empty / quick),
         PoolRow("one worker / two", WORKERS, cells, two, one, one / two),
     ]
-    if importlib.util.find_spec("ray") is not None:
+    if find_spec("ray") is not None:
         ray = _real(spec, workers=WORKERS, launcher="ray")
         rows.append(PoolRow("ray / local", WORKERS, cells, ray, two, ray / two))
     settings: dict[str, Any] = {"simulated_seconds": total, "real_budget": REAL_BUDGET}
