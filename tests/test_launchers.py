@@ -2,19 +2,21 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from test_launch import LINEAR, SMALL, TASK, curves
 
-from multistep_bench.errors import BenchError
+from multistep_bench.errors import BenchError, RunError
 from multistep_bench.runs.folder import RecordWriter, RunFolder
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.checkpoint import load_checkpoint
 from multistep_bench.training.group import Job
 from multistep_bench.training.kept import kept_files
 from multistep_bench.training.launch import launch
+from multistep_bench.training.launchers import ray_cluster
 from multistep_bench.training.launchers.installation import installation, why_not_here
 from multistep_bench.training.launchers.node import FileChange, files_of, train_and_send
 from multistep_bench.training.plan import plan
@@ -135,3 +137,30 @@ def test_a_group_is_not_tried_again_after_two_deaths_for_one_reason_or_three(spe
     third = second.retry([CELL], "node b was lost")
     assert third is not None
     assert third.retry([CELL], "node c was lost") is None
+
+
+def test_groups_on_gpus_take_the_share_of_one_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    from multistep_bench.training.launchers import ray_tasks
+
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert ray_tasks.resources(cuda, 0.25) == {"num_cpus": 1, "num_gpus": 0.25}
+    assert ray_tasks.resources(cpu, 0.25) == {"num_cpus": 1}
+    there = {"CPU": 8.0, "GPU": 2.0}
+    monkeypatch.setattr(ray_tasks.ray, "cluster_resources", lambda: there)
+    rooms = [(cuda, 0.5, None, 4), (cuda, 0.1, None, 8), (cuda, 0.5, 3, 3), (cuda, 2.0, None, 1), (cpu, 1.0, None, 8)]
+    for device, gpus, workers, room in rooms:
+        assert ray_tasks.RayPool(device, gpus, workers, None)._room() == room
+    there.clear()  # every machine is gone; one may come back
+    assert ray_tasks.RayPool(cuda, 1.0, None, None)._room() == 1
+
+
+def test_the_device_on_a_cluster_is_what_its_machines_have() -> None:
+    def cluster(**resources: float) -> Any:
+        return SimpleNamespace(cluster_resources=lambda: resources)
+
+    assert ray_cluster._device(cluster(CPU=4, GPU=1), "auto").type == "cuda"
+    assert ray_cluster._device(cluster(CPU=4), "auto").type == "cpu"
+    assert ray_cluster._device(cluster(CPU=4, GPU=1), "cpu").type == "cpu"
+    with pytest.raises(RunError, match="--device cuda:1: on Ray it is auto, cpu or cuda"):
+        ray_cluster._device(cluster(CPU=4, GPU=1), "cuda:1")
