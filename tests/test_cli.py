@@ -113,7 +113,7 @@ def test_a_model_that_fails_ends_with_exit_2_and_its_reason(tmp_path: Path) -> N
     )
     done = bench(tmp_path, "run", "--model", "mine:Breaks", "--protocol", "smoke")
     assert done.returncode == 2
-    assert "2 of 2 cells did not finish (RuntimeError: out of luck)" in done.stderr
+    assert "2 of 2 cells did not finish (RuntimeError: out of luck; tracebacks are in " in done.stderr
 
 
 def test_list_names_everything_and_imports_no_torch(tmp_path: Path) -> None:
