@@ -16,7 +16,7 @@ from multistep_bench.training.checkpoint import load_checkpoint
 from multistep_bench.training.group import Job
 from multistep_bench.training.kept import kept_files
 from multistep_bench.training.launch import launch
-from multistep_bench.training.launchers import ray_cluster
+from multistep_bench.training.launchers import Demand, ray_cluster
 from multistep_bench.training.launchers.installation import installation, why_not_here
 from multistep_bench.training.launchers.node import FileChange, files_of, train_and_send
 from multistep_bench.training.plan import plan
@@ -164,3 +164,21 @@ def test_the_device_on_a_cluster_is_what_its_machines_have() -> None:
     assert ray_cluster._device(cluster(CPU=4, GPU=1), "cpu").type == "cpu"
     with pytest.raises(RunError, match="--device cuda:1: on Ray it is auto, cpu or cuda"):
         ray_cluster._device(cluster(CPU=4, GPU=1), "cuda:1")
+
+
+@pytest.mark.parametrize(("running", "asked"), [(True, "auto"), (False, "local")])
+def test_a_ray_that_died_and_left_its_address_is_none_that_runs(
+    running: bool, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster, "_is_healthy", lambda *address: running)
+    addresses: list[str] = []
+    monkeypatch.setattr(ray_cluster, "_init", lambda ray, address, **options: addresses.append(address))
+    ray: Any = SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None)
+    with ray_cluster._connected(ray, Demand([], None, "cpu", 2, None, None, 1.0)):
+        assert addresses == [asked]
+    if not running:
+        with pytest.raises(RunError, match="--address auto: no Ray runs on this machine; start one with ray start"):  # noqa: SIM117
+            with ray_cluster._connected(ray, Demand([], None, "cpu", 2, None, "auto", 1.0)):
+                pass

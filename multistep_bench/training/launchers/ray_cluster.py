@@ -73,17 +73,18 @@ def _connected(ray: Any, demand: Demand) -> Iterator[None]:
             )
         yield
         return
+    running = True
     if address not in (None, "auto"):
         _check_answers(address)
+    else:
+        running = _is_healthy()
+        if address == "auto" and not running:
+            raise RunError("--address auto: no Ray runs on this machine; start one with ray start; nothing was trained")
     try:
         with _quiet():
-            try:
+            if running:
                 _init(ray, address or "auto")
-            except ConnectionError:
-                if address is not None:
-                    raise RunError(
-                        f"--address {address}: no Ray runs on this machine; start one with ray start"
-                    ) from None
+            else:
                 _init(ray, "local", num_cpus=demand.workers or available_cores(), include_dashboard=False)
             yield
     finally:
@@ -134,13 +135,17 @@ def _check_answers(address: str) -> None:
             pass
     except (OSError, OverflowError) as error:
         raise RunError(f"--address {address}: nobody answers there ({error}); nothing was trained") from None
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        healthy = subprocess.run(command, capture_output=True, timeout=HEALTH_SECONDS).returncode == 0
-    except subprocess.TimeoutExpired:
-        healthy = False
-    if not healthy:
+    if not _is_healthy("--address", address):
         raise RunError(f"--address {address}: what answers there is no Ray of this version; nothing was trained")
+
+
+def _is_healthy(*address: str) -> bool:
+    """Whether a Ray answers, by default the one that runs on this machine; one that died leaves its address behind."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *address]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=HEALTH_SECONDS).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _device(ray: Any, name: str) -> torch.device:
