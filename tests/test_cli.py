@@ -224,7 +224,7 @@ def test_describe_a_part(name: str, kind: str, options: dict[str, str], capsys: 
     assert not {"data_root", "self"}.intersection(content["options"])
     code, _, error = in_process(capsys, "describe", name, "--task", TASK)
     assert code == 2
-    assert f"--task {TASK}: '{name}' is no model but this kind of thing: {kind}" in error
+    assert f"--task {TASK}: '{name}' is no model (but of kind {kind}); leave it out" in error
 
 
 def test_files_of_a_source_can_be_fetched_before_a_run(capsys: pytest.CaptureFixture[str]) -> None:

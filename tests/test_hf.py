@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpt2_pair import gpts
 
 import multistep_bench as mb
 from multistep_bench.errors import ModelError, NotFound
@@ -41,43 +42,9 @@ def test_a_language_model_takes_the_tasks_tokens_and_classes(name: str, task) ->
 
 @needs_transformers
 def test_gpt2_equals_our_gpt_with_copied_weights() -> None:
-    torch.manual_seed(0)
-    info = LOOKUP.info
-    theirs = mb.make_model("hf/gpt2", info, activation_function="gelu", layer_norm_epsilon=1e-6).eval()
-    ours = mb.make_model("sequence", info, causal=True, mlp_ratio=4.0).eval()
-    weights = {name.removeprefix("model.transformer."): tensor for name, tensor in theirs.state_dict().items()}
-    tokens = len(weights["wpe.weight"])
-    copied = {
-        "embedding.weight": weights["wte.weight"],
-        "pos_embed": weights["wpe.weight"][None, :tokens],
-        "norm.weight": weights["ln_f.weight"],
-        "norm.bias": weights["ln_f.bias"],
-        "head.weight": weights["model.lm_head.weight"][: info.num_classes],
-        "head.bias": torch.zeros(info.num_classes),
-    }
-    layers = {
-        "norm1": "ln_1",
-        "attn.proj": "attn.c_proj",
-        "norm2": "ln_2",
-        "mlp.fc1": "mlp.c_fc",
-        "mlp.fc2": "mlp.c_proj",
-    }
-    for name in ours.state_dict():
-        if not name.startswith("blocks."):
-            continue
-        _, index, rest = name.split(".", 2)
-        layer, _, kind = rest.rpartition(".")
-        tensor = weights[f"h.{index}.{layers.get(layer, 'attn.c_attn')}.{kind}"]
-        copied[name] = (
-            tensor.t() if kind == "weight" and not layer.startswith("norm") else tensor
-        )  # Conv1D is [in, out]
-    for name, tensor in weights.items():  # ours has no bias of q, k and v
-        if name.endswith("c_attn.bias"):
-            assert not tensor.any()
-    ours.load_state_dict(copied, strict=False)
-    assert set(ours.state_dict()) - set(copied) <= {"mask"}
+    theirs, ours = gpts()
     batch = LOOKUP.sample(16, split="eval", rng=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(theirs(batch.inputs), ours(batch.inputs), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(theirs(batch.inputs), ours(batch.inputs), rtol=1e-9, atol=1e-9)
 
 
 @needs_transformers

@@ -110,6 +110,11 @@ def test_a_declaration_that_cannot_be_named_is_refused(
         missing_references(folder)
 
 
+def test_without_a_checkout_the_way_out_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="declared in a checkout of the suite, so run this in one"):
+        missing_references(tmp_path)
+
+
 def test_a_part_of_no_name_is_refused(folder: Path) -> None:
     with pytest.raises(RunError, match=f"contains 'vti'; .* declares 2, such as {NAMES[0]}"):
         missing_references(folder, "vti")

@@ -92,7 +92,7 @@ def describe(
     kind, part = _kind(name)
     for option, value, whose in (("--protocol", protocol, "task"), ("--task", task, "model")):
         if value is not None and kind != whose:
-            raise BenchError(f"{option} {value}: '{name}' is no {whose} but this kind of thing: {kind}; leave it out")
+            raise BenchError(f"{option} {value}: '{name}' is no {whose} (but of kind {kind}); leave it out")
     if part is not None:
         content = of.describe_part(part, name)
     elif kind == "model":

@@ -13,10 +13,14 @@ DECLARED = "sweep.toml"
 def declared_references(folder: Path) -> Iterator[tuple[str, Sweep]]:
     """TASK/PROTOCOL/MODEL of each declared run with a sweep of it alone.
 
-    folder: of the baselines. Raises `CardError` for a file that is no list of sweeps, and `RunError` for one that
-    names a run twice or has variants, for which a name has no place.
+    folder: of the baselines. Raises `CardError` for a file that is no list of sweeps, and `RunError` where there is no
+    file, and for one that names a run twice or has variants, for which a name has no place.
     """
     path = folder / "results" / DECLARED
+    if not path.is_file():  # as in an installed wheel
+        raise RunError(
+            f"{path} is not there; reference runs are declared in a checkout of the suite, so run this in one"
+        )
     seen: set[str] = set()
     for sweep in read_sweeps(path):
         if sweep.variants:
