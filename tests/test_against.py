@@ -65,10 +65,10 @@ def test_the_reference_is_named_by_model_label_or_run(runs: list[Path], tmp_path
     deep = run(tmp_path, 5, "vit", changes={"model.depth": 9})
     assert mb.compare([*runs, deep], reference="middling").tasks[0].reference == "middling"
     assert mb.compare([deep, *runs], reference="vit").tasks[0].reference == "vit"  # and not the changed one
-    assert mb.compare([*runs, deep], reference="vit (model.depth=9)").tasks[0].reference == "vit (model.depth=9)"
+    assert mb.compare([*runs, deep], reference="vit · depth=9").tasks[0].reference == "vit · depth=9"
     assert mb.compare(runs, reference=runs[2]).tasks[0].reference == "middling"
     beside = mb.compare(runs[:2], reference=deep).tasks[0]  # a run that was not among them
-    assert (beside.reference, len(beside.against)) == ("vit (model.depth=9)", 2)
+    assert (beside.reference, len(beside.against)) == ("vit · depth=9", 2)
     with pytest.raises(NotFound, match=r"no run to compare with 'fats'. Did you mean 'fast'\?"):
         mb.compare(runs, reference="fats")
 
@@ -112,7 +112,7 @@ def test_another_recipe_is_compared_and_its_keys_are_listed(runs: list[Path], tm
         "fast": "",
         "middling": "",
         "same": "",
-        "vit (protocol.weight_decay=0.2)": "weight_decay",
+        "vit · weight_decay=0.2": "weight_decay",
         "vit (mine)": "protocol, weight_decay",
     }
 
@@ -197,7 +197,7 @@ def test_the_model_as_its_card_says_is_the_reference_before_a_changed_one(tmp_pa
     decayed = run(tmp_path, 5, "vit", protocol={"weight_decay": 0.2}, changes={"protocol.weight_decay": 0.2})
     other = run(tmp_path, 5, "fast")
     found = mb.compare([deep, decayed, other], reference="vit")
-    assert found.tasks[0].reference == "vit (protocol.weight_decay=0.2)"
+    assert found.tasks[0].reference == "vit · weight_decay=0.2"
 
 
 def test_the_measures_have_each_their_own_test(tmp_path: Path) -> None:

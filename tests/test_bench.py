@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from multistep_bench import bench as benchmarks
-from multistep_bench.bench import PerSampleTwoStep, bench, bench_data
+from multistep_bench.bench import Benchmark, PerSampleTwoStep, bench, bench_data
 from multistep_bench.bench.attention import contestants, dense_normsoftmax, draw_inputs, measure_attention
 from multistep_bench.bench.cells import launched_cost, measure_cells, stacked_cost
 from multistep_bench.bench.data import measure_data
@@ -231,7 +231,8 @@ def only_two_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(seconds: float, device: torch.device) -> Measured:
         return measure_attention(seconds, device, tokens=(5,))
 
-    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"data": benchmarks.BENCHMARKS["data"], "attention": small})
+    some = {"data": benchmarks.BENCHMARKS["data"], "attention": Benchmark(small, 1)}
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", some)
 
 
 @pytest.mark.usefixtures("only_two_benchmarks")
@@ -262,6 +263,18 @@ def test_the_command_shows_a_table_with_the_reference() -> None:
 def test_without_a_name_the_benchmarks_are_listed_and_nothing_is_measured() -> None:
     done = CliRunner().invoke(app, ["bench", "--json"])
     assert done.exit_code == 0
-    assert json.loads(done.stdout).keys() == benchmarks.BENCHMARKS.keys()
-    assert all(json.loads(done.stdout).values())
+    listed = json.loads(done.stdout)
+    assert listed.keys() == benchmarks.BENCHMARKS.keys()
+    assert all(each["about"] and each["about_seconds"] > 0 for each in listed.values())
     assert "--seconds" in CliRunner().invoke(app, ["bench"]).stdout
+
+
+def test_the_list_says_how_long_each_benchmark_and_all_of_them_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = benchmarks.BENCHMARKS
+    some = {"data": Benchmark(known["data"].measure, 20), "paper": Benchmark(known["paper"].measure, 200)}
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", some)
+    first, second, *rest = CliRunner().invoke(app, ["bench"]).stdout.splitlines()
+    assert first.split(maxsplit=4)[:4] == ["data", "about", "20", "s"]
+    assert second.split(maxsplit=4)[:4] == ["paper", "about", "3", "min"]
+    assert len(rest) == 1  # lines of a pipe are never wrapped
+    assert "`mstep-bench bench all` takes about 4 min;" in rest[0]

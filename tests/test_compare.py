@@ -122,7 +122,7 @@ def test_a_control_task_is_compared_by_speed_alone(tmp_path: Path) -> None:
 def test_models_of_one_name_are_told_apart_by_their_changes(tmp_path: Path) -> None:
     a = run(tmp_path / "a", [FAST] * 3, changes={"model.depth": 7})
     b = run(tmp_path / "b", [NEVER] * 3)
-    assert compare(a, b).labels == ("vit (model.depth=7)", "vit")
+    assert compare(a, b).labels == ("vit · depth=7", "vit")
 
 
 @pytest.mark.parametrize(

@@ -117,10 +117,26 @@ def test_runs_of_one_model_are_told_apart_by_their_changes(tmp_path: Path) -> No
     deeper = records.make_run(tmp_path / "b", curves, changes={"model.depth": 4})
     other = records.make_run(tmp_path / "c", curves, model="other", changes={"model.depth": 4})
     scored = score([plain, deeper, other])
-    assert run_labels(scored.runs) == ["vit", "vit (model.depth=4)", "other"]
+    assert run_labels(scored.runs) == ["vit", "vit · depth=4", "other"]
     text = printed(scored)
-    assert "vit (model.depth=4) on steps-v1 quick" in text
-    assert re.findall(r"^(.*): Q over", text, re.MULTILINE) == ["vit quick", "vit (model.depth=4) quick", "other quick"]
+    assert "vit · depth=4 on steps-v1 quick" in text
+    assert re.findall(r"^(.*): Q over", text, re.MULTILINE) == ["vit quick", "vit · depth=4 quick", "other quick"]
+
+
+def test_the_shortest_difference_comes_first_without_its_section(tmp_path: Path) -> None:
+    curves = {(0, 0): records.flat()}
+    changed = {"model.attention": "cosine:Cosine", "protocol.schedule": "wsd", "model.tau": 0.1 + 0.2}
+    runs = [records.make_run(tmp_path / "a", curves), records.make_run(tmp_path / "b", curves, changes=changed)]
+    assert run_labels(score(runs).runs) == ["vit", "vit · tau=0.3, schedule=wsd, attention=cosine:Cosine"]
+
+
+def test_a_section_is_named_where_two_keys_have_the_same_name_in_it(tmp_path: Path) -> None:
+    curves = {(0, 0): records.flat()}
+    runs = [
+        records.make_run(tmp_path / "a", curves, changes={"model.clip": 1, "model.depth": 2}),
+        records.make_run(tmp_path / "b", curves, changes={"protocol.clip": 1}),
+    ]
+    assert run_labels(score(runs).runs) == ["vit · depth=2, model.clip=1", "vit · protocol.clip=1"]
 
 
 def test_the_columns_of_a_task_scored_by_its_loss_say_so(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_row_a_run_names_its_intervals_and_broken_cells(scored: Score) -> None
     assert row["Q"] == pytest.approx((math.log(5) + math.log(2.5)) / math.log(64) / 6)
     assert row["best_rate"] == 1e-3
     assert (other["model"], other["changes"]) == (
-        "vit (model.depth=4, protocol.seeds=1)",
+        "vit · depth=4, seeds=1",
         "model.depth=4, protocol.seeds=1",
     )
     assert row["S_tuned"] == scored.runs[0].tuned.speed.estimate != row["S"]  # type: ignore[union-attr]
@@ -93,7 +93,7 @@ def test_markdown_and_latex_are_tables_to_read(scored: Score, tmp_path: Path) ->
     header, rule, first, second = scored.to_markdown().splitlines()
     assert header == "| model | Eureka | p | S | final accuracy | Q | median | missing | failed |"
     assert rule == "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    assert second.startswith("| vit (model.depth=4, protocol.seeds=1) | 0/1 |")
+    assert second.startswith("| vit · depth=4, seeds=1 | 0/1 |")
     assert first.startswith("| vit | 2/6 | 0.333 [0.10, 0.70] | 0.233 [")
     assert first.endswith(" | – | 1 | 2 |")
     odd = make_run(tmp_path / "odd", {(0, 0): fall(0.3)}, model="a_b|50%<b>", task=LOSS_TASK)
@@ -183,7 +183,7 @@ def test_a_prompt_says_first_what_it_is_and_what_is_missing(scored: Score, plain
     assert head == "Score of 2 runs: 7 cells (1 missing, 1 failed, 1 diverged)"
     assert rest[0].startswith("vit on steps-v1 quick: Eureka 2/6, p 0.333 [0.10, 0.70], S 0.233 [")
     assert rest[0].endswith("(1 missing, 1 failed, 1 diverged)")
-    assert rest[1].startswith("vit (model.depth=4, protocol.seeds=1) on steps-v1 quick: Eureka 0/1, p 0.000")
+    assert rest[1].startswith("vit · depth=4, seeds=1 on steps-v1 quick: Eureka 0/1, p 0.000")
     twice = [plain, make_run(tmp_path / "other", {(0, 0): flat()}, seeds=3, model="other")]
     assert repr(mb.score(twice)).splitlines()[0] == "Score of 2 runs: 9 cells (3 missing, 1 failed, 1 diverged)"
     run = repr(mb.load_run(plain)).splitlines()

@@ -65,7 +65,7 @@ def test_a_changed_model_is_compared_with_the_one_of_its_card(runs: list[Run], t
     folder = records.make_run(tmp_path / "deep", EARLY, model="vit", changes={"model.depth": 9})
     both = [read_run(folder), runs[1]]
     (row,) = forest_rows(both, score(both))
-    assert (row.label, row.reference) == ("vit (model.depth=9)", "vit")
+    assert (row.label, row.reference) == ("vit · depth=9", "vit")
     assert row.effect.estimate == pytest.approx(0.5)
 
 

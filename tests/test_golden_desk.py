@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-NAMES = ["vit", "vit (model.attention=cosine:Cosine)", "vit_heat", "vit_heat (protocol.weight_decay=0.2)"]
+NAMES = ["vit", "vit · attention=cosine:Cosine", "vit_heat", "vit_heat · weight_decay=0.2"]
 
 
 def test_1_a_run_with_missing_cells_says_so_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,6 +207,6 @@ def test_two_variants_of_a_model_have_each_its_own_name_and_result(tmp_path: Pat
     ]
     page = write_report(variants, score(variants), tmp_path / "r.html").read_text(encoding="utf-8")
     over_tasks = page[page.index("Score over tasks") :].partition("</table>")[0]
-    assert "vit (model.<wbr>attention=cosine)" in over_tasks
-    assert "vit (model.<wbr>attention=linear)" in over_tasks
-    assert "vit (model.attention=linear) reaches its Eureka-moment in 0/3 runs against 3/3 of vit (model" in page
+    assert "vit · attention=cosine" in over_tasks
+    assert "vit · attention=linear" in over_tasks
+    assert "vit · attention=linear reaches its Eureka-moment in 0/3 runs against 3/3 of vit ·" in page

@@ -41,7 +41,7 @@ def test_a_wide_terminal_shows_a_row_a_run(folder: Path) -> None:
     assert lines[0] == "Score of 4 runs: 8 cells (1 failed)"
     row = next(line for line in lines if line.startswith(" a  "))
     assert row.split()[:6] == ["a", "steps-v1", "quick", "1/2", "0.500", "[0.09,"]
-    assert any(line.startswith(" a (model.depth=4)  ") for line in lines)  # not protocol.seeds, which both have
+    assert any(line.startswith(" a · depth=4  ") for line in lines)  # not protocol.seeds, which both have
     assert "b on steps-v1 quick: 1 of 2 cells are missing or broken and count as having no Eureka-moment" in lines
     assert [line for line in lines if ": Q over" in line] == [
         line for line in lines if line.startswith("b quick: Q over 2")
@@ -54,7 +54,7 @@ def test_a_narrow_terminal_shows_every_number_whole(folder: Path, width: int) ->
     lines = printed(score(find_runs([folder])), width)
     text = "\n".join(lines)
     assert "…" not in text
-    assert "a (model.depth=4) · steps-v1 quick" in lines
+    assert "a · depth=4 · steps-v1 quick" in lines
     place = lines.index("a · steps-v1 quick")
     assert lines[place + 1].split()[:3] == ["1/2", "0.500", "0.400"]
     assert "[0.09, 0.91]" in lines[place + 2]
@@ -74,7 +74,7 @@ def test_the_command_searches_folders_and_knows_formats(folder: Path, capsys: py
     assert (code, out.splitlines()[0]) == (0, "Score of 4 runs: 8 cells (1 failed)")
     code, out, _ = in_process(capsys, "score", str(folder), "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert [row["model"] for row in rows] == ["a (model.depth=4)", "a", "b", "b"]
+    assert [row["model"] for row in rows] == ["a · depth=4", "a", "b", "b"]
     code, out, _ = in_process(capsys, "score", str(folder), "--format", "csv", "--by", "cell")
     assert (code, len(out.splitlines())) == (0, 9)
     code, out, _ = in_process(capsys, "score", str(folder), "--format", "markdown")
@@ -90,7 +90,7 @@ def test_one_run_and_verbose_show_every_learning_rate(folder: Path, capsys: pyte
     assert "confirmed by the next evaluations" in out
     verbose = in_process(capsys, "score", str(folder), "--verbose")[1]
     assert verbose.count("2 seeds × 1 learning rate") == 4
-    assert "a (model.depth=4) on steps-v1 quick" in verbose
+    assert "a · depth=4 on steps-v1 quick" in verbose
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rich.console import Console
 from test_launch import LINEAR, SMALL, TASK
 
 from multistep_bench.reporting.progress import RunProgress
-from multistep_bench.reporting.sweep_table import make_observers, render_runs
+from multistep_bench.reporting.sweep_table import make_observers, print_sweep_prices, render_runs
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.estimate import Estimate, together
@@ -64,6 +64,28 @@ def test_lines_of_a_pipe_name_their_run(spec, tmp_path: Path) -> None:
         file.seek(0)
         last = file.read().splitlines()[-1]
     assert last == "linear-eight on digits, rate 1e-2 seed 0: failed: no (0 s) [1/4]"
+
+
+def test_names_and_prices_of_a_pipe_are_never_wrapped() -> None:
+    names = [f"two_step_digits-v1/vit_normsoftmax-{'a_variant_with_a_long_name_' * 4}{index}/quick" for index in "12"]
+    costs = [Estimate(6, 1, 1_000_000, 1, 1, 10**15, "cpu", 1, 1.0, 0.0, 10.0, 0.0, None, 1)] * 2
+    file = StringIO()
+    print_sweep_prices(Console(file=file, width=80), names, costs, together(costs, workers=2))
+    head, *rows, whole = file.getvalue().splitlines()
+    assert head.split() == ["run", "cells", "samples", "a", "cell", "a", "cell", "training", "FLOPs"]
+    assert [row.split() for row in rows] == [[name, "6", "1,000,000", "10", "s", "1e+15"] for name in names]
+    assert whole.startswith("12 cells, 2 at a time: about 1:00 min")
+    assert whole.endswith("are free")
+
+
+def test_a_terminal_folds_names_that_do_not_fit() -> None:
+    costs = [Estimate(6, 1, 1_000_000, 1, 1, 10**15, "cpu", 1, 1.0, 0.0, 10.0, 0.0, None, 1)]
+    file = StringIO()
+    console = Console(file=file, width=80, force_terminal=True, color_system=None)
+    print_sweep_prices(console, ["n" * 90], costs, together(costs, workers=2))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("n" * 5) > 0 for line in lines) > 1
 
 
 def test_a_pool_takes_no_less_than_its_work_shared_and_than_its_longest_cell() -> None:

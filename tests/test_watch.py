@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import records
 from rich.console import Console
 from test_launch import LINEAR, SMALL, TASK
 from typer.testing import CliRunner
@@ -69,6 +70,21 @@ def test_several_runs_have_a_row_each_and_the_command_changes_nothing(folder: Pa
     assert "2 runs, 3/6 cells" in done.output
     assert [line.split()[0] for line in done.output.splitlines()[3:5]] == ["deep/run", "other"]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_pipe_gets_every_run_in_a_line_of_its_own(tmp_path: Path) -> None:
+    names = [f"{index:02d}-{'a_model_with_a_long_name_' * 4}" for index in range(40)]
+    for name in names:
+        records.make_run(tmp_path / name, {(0, 0): records.flat()})
+    done = CliRunner().invoke(app, ["watch", str(tmp_path), "--once"], env={"COLUMNS": "80", "LINES": "24"})
+    assert [line.split()[0] for line in done.output.splitlines()[3:43]] == names
+    assert "more, waiting or ended" not in done.output
+
+
+def test_the_folder_of_one_run_stands_whole_in_a_pipe(tmp_path: Path) -> None:
+    run = records.make_run(tmp_path / ("deep" * 30), {(0, 0): records.flat()}).path
+    done = CliRunner().invoke(app, ["watch", str(run), "--once"], env={"COLUMNS": "80", "LINES": "24"})
+    assert str(run) in [line.strip() for line in done.output.splitlines()]
 
 
 def _drawn(runs, now: float) -> str:

@@ -1,7 +1,9 @@
 """Measures the suite itself on this machine, each figure beside a plain reference timed in the same run."""
 
+import inspect
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -20,18 +22,35 @@ from multistep_bench.runs.machine import hardware, versions
 from multistep_bench.training.device import find_device
 from multistep_bench.training.randomness import own_randomness
 
-__all__ = ["BENCHMARKS", "PerSampleTwoStep", "Result", "bench", "bench_data", "print_result"]
+__all__ = ["BENCHMARKS", "Benchmark", "PerSampleTwoStep", "Result", "bench", "bench_data", "print_result"]
 
-BENCHMARKS: dict[str, Callable[[float, torch.device], Measured]] = {
-    "data": measure_data,
-    "attention": measure_attention,
-    "quick": measure_quick,
-    "cells": measure_cells,
-    "paper": measure_paper,
-    "scaling": measure_scaling,
-    "scores": measure_scores,
-    "gym": measure_gym,
-    "pool": measure_pool,
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A function of (seconds, device) that measures, and how long it takes.
+
+    about_seconds: measured once with the default of 2 seconds a comparison, on two cores; a rough guide.
+    """
+
+    measure: Callable[[float, torch.device], Measured]
+    about_seconds: int
+
+    @property
+    def about(self) -> str:
+        """What it measures: the docstring of its function."""
+        return inspect.getdoc(self.measure) or ""
+
+
+BENCHMARKS = {
+    "data": Benchmark(measure_data, 20),
+    "attention": Benchmark(measure_attention, 20),
+    "quick": Benchmark(measure_quick, 20),
+    "cells": Benchmark(measure_cells, 20),
+    "paper": Benchmark(measure_paper, 20),
+    "scaling": Benchmark(measure_scaling, 20),
+    "scores": Benchmark(measure_scores, 20),
+    "gym": Benchmark(measure_gym, 20),
+    "pool": Benchmark(measure_pool, 20),
 }
 
 
@@ -46,7 +65,7 @@ def bench(name: str, seconds: float = 2.0, device: str = "auto") -> Result:
     place = find_device(device)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
     with own_randomness(place):
-        measured = BENCHMARKS[name](seconds, place)
+        measured = BENCHMARKS[name].measure(seconds, place)
     return Result(
         **vars(measured),
         benchmark=name,

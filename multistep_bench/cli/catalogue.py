@@ -10,7 +10,7 @@ from multistep_bench import cards, registry
 from multistep_bench.cli.app import JsonOption, RootOption, TrustOption, app, changes_from
 from multistep_bench.errors import BenchError, CardError, NotFound
 from multistep_bench.protocol import OPTIMIZERS
-from multistep_bench.reporting.terminal import Terminal, print_json, say
+from multistep_bench.reporting.terminal import Terminal, print_json, print_whole, say
 
 data_app = typer.Typer(help="The data files that tasks read.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -50,7 +50,7 @@ def list_names(
         table = Table(title=kind, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
         for name in members:
             table.add_row(name, titles.get(name, ""))
-        console.print(table)
+        print_whole(console, table)
     if "models" in shown:
         console.print(
             "  --model also takes timm/NAME, hf/NAME, package.module:build and the path of a card", style="dim"
@@ -214,7 +214,7 @@ def data_check(data_root: RootOption = None, as_json: JsonOption = False) -> Non
     table = Table.grid(padding=(0, 2, 0, 0))
     for entry in found:
         table.add_row(entry.source, entry.status, f"{entry.where}: {entry.message}" if entry.where else entry.message)
-    Terminal().print(table)
+    print_whole(Terminal(), table)
 
 
 def _kind(name: str) -> tuple[str, registry.Registry | None]:

@@ -1,16 +1,21 @@
 """The command that measures the suite itself: `bench`."""
 
-import inspect
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from multistep_bench.cli.app import JsonOption, app
 from multistep_bench.errors import BenchError
-from multistep_bench.reporting.terminal import Terminal, print_json
+from multistep_bench.reporting.terminal import Terminal, print_json, print_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from multistep_bench.bench import Benchmark
 
 
 @app.command()
@@ -30,11 +35,11 @@ def bench(
     if out is not None and not out.parent.is_dir():  # said now, not after minutes of measuring
         raise BenchError(f"-o {out}: there is no folder {out.parent}; make it or name another file")
     if what is None:
-        content = {name: inspect.getdoc(measure) or "" for name, measure in benchmarks.BENCHMARKS.items()}
         if as_json:
-            print_json(content)
+            known = benchmarks.BENCHMARKS.items()
+            print_json({name: {"about": each.about, "about_seconds": each.about_seconds} for name, each in known})
         else:
-            _print_names({name: text.partition("\n")[0] for name, text in content.items()})
+            _print_names(benchmarks.BENCHMARKS)
         return
     console = Terminal()
     results = {}
@@ -50,13 +55,18 @@ def bench(
         print_json(results)
 
 
-def _print_names(lines: dict[str, str]) -> None:
+def _print_names(known: "Mapping[str, Benchmark]") -> None:
+    """Each benchmark with how long it takes, and all together."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    for name, line in lines.items():
-        table.add_row(name, line)
+    for name, each in known.items():
+        table.add_row(name, Text(_about(each.about_seconds), style="dim"), each.about.partition("\n")[0])
     console = Terminal()
-    console.print(table)
-    console.print(
-        "each comparison is repeated for --seconds, at least three times; `mstep-bench bench all` takes minutes",
-        style="dim",
-    )
+    print_whole(console, table)
+    whole = _about(sum(each.about_seconds for each in known.values()))
+    line = f"on two cores; `mstep-bench bench all` takes {whole}; a comparison is repeated for --seconds"
+    print_whole(console, Text(line, style="dim"))
+
+
+def _about(seconds: float) -> str:
+    """20 → "about 20 s", 200 → "about 3 min"."""
+    return f"about {seconds} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

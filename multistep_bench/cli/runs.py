@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from multistep_bench.cli.app import JsonOption, app
-from multistep_bench.reporting.terminal import Terminal, print_json
+from multistep_bench.reporting.terminal import Terminal, print_json, print_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,18 +21,12 @@ def list_runs(
 ) -> None:
     """List runs: task, model, changes, protocol, cells done, p, and when they were last written to."""
     from multistep_bench.desk.listing import list_folder
-    from multistep_bench.reporting.score_table import print_wide
 
     entries = list_folder(folder)
     if as_json:
         print_json(entries)
         return
-    console = Terminal()
-    table = _table(entries)
-    if console.is_terminal:
-        console.print(table)
-    else:  # a line a run, however long
-        print_wide(console, table)
+    print_whole(Terminal(), _table(entries))
 
 
 def _table(entries: list["Entry"]) -> "Table":

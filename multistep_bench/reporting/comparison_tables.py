@@ -9,7 +9,7 @@ from rich.text import Text
 
 from multistep_bench.desk.comparisons import PLACES, correction, p_value
 from multistep_bench.printable import ONE_LINE, printable
-from multistep_bench.reporting.score_table import print_wide, width_of
+from multistep_bench.reporting.terminal import print_wide, width_of
 from multistep_bench.scoring.against import MEASURES, Against, Comparisons, Effect, TaskComparisons
 
 TESTS = "p by Boschloo's test, S and A by permutations; brackets are 95 % intervals"

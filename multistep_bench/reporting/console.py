@@ -12,6 +12,7 @@ from multistep_bench.reporting.labels import measured, number, rate_label, run_l
 from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.compare import Comparison
+from multistep_bench.scoring.names import overall_labels
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, Score
 from multistep_bench.scoring.set_comparison import SetComparison
@@ -131,22 +132,19 @@ def _remarks(run: RunScore) -> Iterator[Text]:
 
 def overall_lines(score: Score, tasks: int = 1) -> Iterator[Text]:
     """Q of each model that has one, over at least so many tasks."""
-    names = [(entry.model, entry.protocol) for entry in score.overall]
-    for entry, name in zip(score.overall, names, strict=True):
+    for entry, label in zip(score.overall, overall_labels(score), strict=True):
         if entry.grid is not None and len(entry.tasks) >= tasks:
-            yield _overall(entry, with_changes=names.count(name) > 1)
+            yield _overall(entry, label)
 
 
-def _overall(entry: OverallScore, with_changes: bool) -> Text:
-    """Q of a model in one line; with_changes: what was changed stands beside its name."""
-    changes = ", ".join(f"{key}={value}" for key, value in entry.changes.items()) if with_changes else ""
-    name = f"{entry.model} ({changes})" if changes else entry.model
+def _overall(entry: OverallScore, label: str) -> Text:
+    """Q of a model, by its label, in one line."""
     tuned = "" if entry.tuned is None else f", tuned {_in_brackets(entry.tuned)}"
     count = len(entry.tasks)
     missing = f"; missing and counted 0: {', '.join(entry.missing_tasks)}" if entry.missing_tasks else ""
     assert entry.grid is not None
     text = f"Q over {count} task{'s' * (count > 1)}: grid {_in_brackets(entry.grid)}{tuned}{missing}"
-    return Text(printable(f"{name} {entry.protocol}: ", ONE_LINE), style="bold").append(text, style="not bold")
+    return Text(printable(f"{label} {entry.protocol}: ", ONE_LINE), style="bold").append(text, style="not bold")
 
 
 def _in_brackets(interval: Interval) -> str:

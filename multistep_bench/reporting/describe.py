@@ -13,6 +13,7 @@ from rich.table import Table
 from multistep_bench.cards import TaskCard
 from multistep_bench.registry import Registry
 from multistep_bench.reporting.run_table import BARS
+from multistep_bench.reporting.terminal import print_whole
 
 POINTS = 41  # of a plotted schedule
 
@@ -108,7 +109,7 @@ def print_description(console: Console, content: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     _add_rows(table, content, "")
-    console.print(table)
+    print_whole(console, table)
 
 
 def _add_rows(table: Table, content: dict[str, Any], indent: str) -> None:

@@ -13,7 +13,7 @@ from multistep_bench.desk import tables as desk_tables
 from multistep_bench.errors import BenchError
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import run_labels, task_label
-from multistep_bench.reporting.score_table import print_wide
+from multistep_bench.reporting.terminal import print_wide
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.inside import PROJECTIONS, Inside
 from multistep_bench.scoring.phases import PHASES

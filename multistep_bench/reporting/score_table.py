@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -12,9 +11,9 @@ from multistep_bench.desk.summary import score_lines
 from multistep_bench.desk.tables import readable
 from multistep_bench.reporting.console import overall_lines
 from multistep_bench.reporting.labels import run_labels, task_label
+from multistep_bench.reporting.terminal import print_wide, width_of
 from multistep_bench.scoring.score import Score
 
-WIDEST = 10_000  # characters of a line
 NOTE = "over all cells, brackets are 95 % intervals; --verbose shows every learning rate and explains the columns"
 
 
@@ -38,17 +37,6 @@ def print_score_table(console: Console, score: Score) -> None:
             print_wide(console, row)
     for line in (Text(NOTE, style="dim"), *_remarks(score), *overall_lines(score, tasks=2)):
         console.print(line, soft_wrap=whole)
-
-
-def width_of(console: Console, table: Table) -> int:
-    """Characters of a line of the table, were there room for all of it."""
-    return console.measure(table, options=console.options.update(width=WIDEST)).maximum
-
-
-def print_wide(console: Console, table: Table) -> None:
-    """All of a table, also beyond the edge of the terminal."""
-    options = console.options.update(width=max(console.width, width_of(console, table)))
-    console.print(Segments(list(console.render(table, options))), soft_wrap=True, end="")
 
 
 def _rows(lines: Sequence[Sequence[str]], names: int) -> Table:

@@ -18,6 +18,7 @@ from multistep_bench.reporting.labels import counted, duration, measured, short_
 from multistep_bench.reporting.live import PlainLines
 from multistep_bench.reporting.progress import RunProgress
 from multistep_bench.reporting.run_table import BROKEN, EVENT, SILENT, describe_silence
+from multistep_bench.reporting.terminal import print_whole
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
@@ -192,8 +193,9 @@ def print_sweep_prices(
         flops = "not counted" if each.training_flops is None else f"{each.training_flops:.3g}"
         row = (str(each.cells), f"{each.samples_per_cell:,}", duration(each.cell_seconds), flops)
         table.add_row(printable(name, ONE_LINE), *row)
-    console.print(table)
+    print_whole(console, table)
     console.print(
         f"{counted(whole['cells'], 'cell')}, {whole['processes']} at a time: about {duration(whole['seconds'])},"
-        " if as many processors are free"
+        " if as many processors are free",
+        soft_wrap=not console.is_terminal,
     )

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from rich.segment import Segment, Segments
 
 from multistep_bench.printable import ONE_LINE, printable
 
+WIDEST = 10_000  # characters of a line
 ERRORS = "multistep_bench.similar"  # the name of `_similar` as a handler of encoding errors
 SIMILAR = {
     **dict.fromkeys("–—−‐─━", "-"),
@@ -54,6 +55,25 @@ class Terminal(Console):
 def _printable_segment(segment: Segment) -> Segment:
     """A segment of text; those that steer the terminal are rich's own."""
     return segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def width_of(console: Console, content: RenderableType) -> int:
+    """Characters of the longest line, were there room for all of it."""
+    return console.measure(content, options=console.options.update(width=WIDEST)).maximum
+
+
+def print_wide(console: Console, content: RenderableType) -> None:
+    """All of a table or text, also beyond the edge of the terminal."""
+    options = console.options.update(width=max(console.width, width_of(console, content)))
+    console.print(Segments(list(console.render(content, options))), soft_wrap=True, end="")
+
+
+def print_whole(console: Console, content: RenderableType) -> None:
+    """As wide as a terminal; into a file or a pipe without a line wrapped or cut, however long."""
+    if console.is_terminal:
+        console.print(content)
+    else:
+        print_wide(console, content)
 
 
 def say(text: str, *, error: bool = False, keep: str = ONE_LINE) -> None:

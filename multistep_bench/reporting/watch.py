@@ -16,12 +16,14 @@ from multistep_bench.reporting.labels import duration
 from multistep_bench.reporting.progress import CellProgress, RunProgress
 from multistep_bench.reporting.run_table import render_run
 from multistep_bench.reporting.sweep_table import render_runs
+from multistep_bench.reporting.terminal import print_whole
 from multistep_bench.runs.growing import QUIET, USUAL, growing_cells
 from multistep_bench.runs.search import find_runs
 from multistep_bench.runs.spec import Cell
 from multistep_bench.runs.store import Run, read_run
 
 EVERY = 2.0  # seconds between two looks
+UNLIMITED = 10**9  # lines of a file or a pipe
 
 
 class WatchedRun(RunProgress):
@@ -126,12 +128,13 @@ def watch(folder: Path, console: Console, *, once: bool = False, clock: Callable
 
     def drawn() -> tuple[RenderableType, bool]:
         runs = look(folder, clock())
-        picture = render_watched(runs, console.width, console.height, clock())
+        height = console.height if console.is_terminal else UNLIMITED
+        picture = render_watched(runs, console.width, height, clock())
         return picture, all(run.fraction == 1 for _, run in runs)
 
     picture, done = drawn()
     if once or not console.is_terminal:
-        console.print(picture)
+        print_whole(console, picture)
         return
     pause = Event()
     with suppress(KeyboardInterrupt), Live(picture, console=console, auto_refresh=False) as live:

@@ -12,8 +12,8 @@ from multistep_bench.scoring.score import Score
 def run_labels(runs: Sequence[RunScore]) -> list[str]:
     """A name for each run that tells it from the others on its task: the model's, with its changes where needed.
 
-    Where runs of one model have some changes in common, the name holds only the others. A run that repeats another on
-    its task has a number.
+    Where runs of one model have some changes in common, the name holds only the others, the shortest first and without
+    their section: "vit · depth=4, attention=linear". A run that repeats another on its task has a number.
     """
     alike: dict[tuple[str, str], list[RunSpec]] = {}
     for run in runs:
@@ -27,7 +27,7 @@ def run_labels(runs: Sequence[RunScore]) -> list[str]:
             if any(key not in spec.changes or spec.changes[key] != value for spec in others)
         }
         name = printable(run.spec.model.name, ONE_LINE)
-        labels.append(f"{name} ({_listed(own)})" if own else name)
+        labels.append(f"{name} · {_differences(own, others)}" if own else name)
     return _numbered([(task_label(run.spec), label) for run, label in zip(runs, labels, strict=True)])
 
 
@@ -71,6 +71,21 @@ def task_label(spec: RunSpec) -> str:
 def changes_label(spec: RunSpec) -> str:
     """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
     return _listed(spec.changes)
+
+
+def _differences(own: Mapping[str, object], others: Sequence[RunSpec]) -> str:
+    """Changes of one of several runs, the shortest first; a section stands where two keys have the same name in it."""
+    names = Counter(_name_in_section(key) for key in {key for spec in others for key in spec.changes})
+    listed = []
+    for key, value in own.items():
+        name = _name_in_section(key)
+        listed.append(_listed({name if names[name] == 1 else key: value}))
+    return ", ".join(sorted(listed, key=lambda text: (len(text), text)))
+
+
+def _name_in_section(key: str) -> str:
+    """depth of model.depth."""
+    return key.partition(".")[2] or key
 
 
 def _listed(changes: Mapping[str, object]) -> str:
