@@ -42,7 +42,7 @@ def curves(record: Record) -> str:
 def test_an_honest_cell_has_the_same_record_as_ever(
     task: str, model: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    spec = plan(task, model, "smoke", SHORT | {"protocol.batch_size": 16} | changes)
+    spec = plan(task, model, "smoke", SHORT | {"protocol.batch_size": 4, "protocol.budget": 400} | changes)
     cell, told = Cell(1, 0), []
     (theirs,) = [each for each in launch(spec, tmp_path / "run", workers=1).records if each.cell == cell]
     ours = train_blind(spec, cell, watch=lambda cell, event: told.append((cell, event)))

@@ -80,7 +80,8 @@ class Stops(Notes):
 @pytest.mark.parametrize("model", ["vit_heat", "resnet9"])
 def test_a_model_goes_on_from_its_checkpoint(model: str, tmp_path: Path) -> None:
     """Batch statistics, moments of the optimiser and Heat Treatment's temperature among them."""
-    spec = plan(TASK, model, "smoke", {**SMALL, "protocol.learning_rates": [1e-3], "protocol.seeds": 1})
+    size = {"protocol.batch_size": 4, "protocol.budget": 400, "protocol.learning_rates": [1e-3], "protocol.seeds": 1}
+    spec = plan(TASK, model, "smoke", SMALL | size)
     with pytest.raises(KeyboardInterrupt):
         launch(spec, tmp_path / "stopped", workers=1, checkpoint_seconds=0, observer=Stops())
     saved = load_checkpoint(checkpoint_path(tmp_path / "stopped", Cell(0, 0)), spec.identity())

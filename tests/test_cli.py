@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a fresh process, in a directory that is not the checkout."""
+"""The command line as a user meets it, in a directory that is not the checkout; its first run is a fresh process."""
 
 import json
 import subprocess
@@ -37,23 +37,31 @@ def test_run_trains_scores_and_draws(finished: tuple[Path, subprocess.CompletedP
     }
 
 
-def test_score_repeats_what_run_printed(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_score_repeats_what_run_printed(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     folder, done = finished
-    scored = bench(folder, "score", "mine", "--json")
-    assert scored.returncode == 0, scored.stderr
-    assert json.loads(scored.stdout) == json.loads(done.stdout)["score"]
+    monkeypatch.chdir(folder)
+    code, out, error = in_process(capsys, "score", "mine", "--json")
+    assert code == 0, error
+    assert json.loads(out) == json.loads(done.stdout)["score"]
 
 
 def test_the_same_command_resumes_and_trains_nothing_anew(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, _ = finished
-    before = (folder / "mine" / "run.jsonl").read_bytes()
-    again = bench(folder, "run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine")
-    assert again.returncode == 0, again.stderr
-    assert (folder / "mine" / "run.jsonl").read_bytes() == before
-    assert "Eureka" in again.stdout
-    assert "mine/curves.png" in again.stdout
+    monkeypatch.chdir(finished[0])
+    before = Path("mine/run.jsonl").read_bytes()
+    arguments = ["run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine"]
+    code, out, error = in_process(capsys, *arguments)
+    assert code == 0, error
+    assert Path("mine/run.jsonl").read_bytes() == before
+    assert "Eureka" in out
+    assert "mine/curves.png" in out
 
 
 @pytest.mark.parametrize(
@@ -99,8 +107,10 @@ def test_a_folder_of_another_run_is_refused_and_untouched(
     assert "holds another run (model." in error
 
 
-def test_a_model_that_fails_ends_with_exit_2_and_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+def test_a_model_that_fails_ends_with_exit_2_and_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out_of_luck.py").write_text(
         "from torch import nn\n"
         "class Breaks(nn.Module):\n"
         "    def __init__(self, info):\n"
@@ -111,9 +121,11 @@ def test_a_model_that_fails_ends_with_exit_2_and_its_reason(tmp_path: Path) -> N
         "        if self.calls > 20: raise RuntimeError('out of luck')\n"
         "        return self.linear(images.flatten(1))\n"
     )
-    done = bench(tmp_path, "run", "--model", "mine:Breaks", "--protocol", "smoke")
-    assert done.returncode == 2
-    assert "2 of 2 cells did not finish (RuntimeError: out of luck; tracebacks are in " in done.stderr
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", "out_of_luck:Breaks", "--protocol", "smoke", "--workers", "1"]
+    code, _, error = in_process(capsys, "run", *arguments)
+    assert code == 2
+    assert "2 of 2 cells did not finish (RuntimeError: out of luck; tracebacks are in " in error
 
 
 def test_list_names_everything_and_imports_no_torch(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 def test_missing_data_files_take_one_line(tmp_path: Path) -> None:
     skipped = ("test_omniglot.py", "test_images.py", "test_text.py")
     chosen = ["-p", "no:cacheprovider", "-k", "mnist or ink_is_white or wikitext_trains"]
-    command = [sys.executable, "-m", "pytest", "-q", *chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *chosen]
     done = subprocess.run(
         [*command, *(str(TESTS / name) for name in skipped)],
         cwd=TESTS.parent,

@@ -17,8 +17,14 @@ from multistep_bench.seeds import generator
 TASK = "two_step_digits-v1"
 
 
-def test_an_honest_model_stays_at_the_shortcut() -> None:
-    done, honest = check_model(TASK, "vit_tau", "smoke")
+@pytest.fixture(scope="module")
+def checked() -> tuple[ControlRun, bool]:
+    """What is found of an honest model."""
+    return check_model(TASK, "vit_tau", "smoke")
+
+
+def test_an_honest_model_stays_at_the_shortcut(checked: tuple[ControlRun, bool]) -> None:
+    done, honest = checked
     assert honest
     assert (done.task, done.cell, done.limit) == (TASK, "rate0-seed0", 0.5625 + 0.25 * (1 - 0.5625))
     assert done.best < 0.5625
@@ -36,7 +42,10 @@ def test_a_model_that_knows_what_it_was_not_taught_is_found(
     assert not found["honest"]
 
 
-def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_it_found(
+    checked: tuple[ControlRun, bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multistep_bench.leaderboard.control.check_model", lambda *asked: checked)
     code, output, _ = in_process(capsys, "check-model", "vit_tau", "--protocol", "smoke")
     assert code == 0
     assert "trained on shuffled answers" in output

@@ -68,7 +68,7 @@ def test_a_cell_gives_the_same_curve_alone_among_others_and_after_a_resume(tmp_p
     for cell in (Cell(0, 0), Cell(1, 1)):
         drop(tmp_path / "two_processes", cell)
     notes = Notes()
-    resumed = launch(spec, tmp_path / "two_processes", workers=2, observer=notes)
+    resumed = launch(spec, tmp_path / "two_processes", workers=1, observer=notes)
     assert curves(resumed) == curves(here)
     assert set(notes.outcomes) == {Cell(0, 0), Cell(1, 1)}
     assert set(notes.finished) == {Cell(1, 0), Cell(0, 1)}
@@ -172,7 +172,7 @@ def test_a_killed_worker_is_replaced_once_and_takes_only_its_cell_with_it(tmp_pa
         assert [record.cell for record in done.failed] == [Cell(1, 0)]
         assert records[Cell(1, 0)].reason == "its process was ended by SIGKILL in the middle of the cell"
         assert len(records[Cell(1, 0)]) >= 10  # its curve up to there is kept
-        assert not launch(spec, tmp_path / "run", workers=2).failed
+        assert not launch(spec, tmp_path / "run", workers=1).failed
 
 
 class Interrupts(Notes):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import in_process
 from entries import TASK, URL
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
@@ -52,9 +52,18 @@ def entry(real: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(real, tmp_path / "board" / "entries" / "tau"))
 
 
-def test_a_real_entry_agrees_bit_for_bit_and_two_cells_do_not_make_it_reproduced(entry: Path) -> None:
-    arguments = ["reproduce", str(entry), "--by", "the tests", "--cells", "1", "--seed", "0", "--fresh", "2"]
-    shown = CliRunner().invoke(app, arguments)
+@pytest.fixture(scope="module")
+def reproduced(real: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The entry with a note on it, of one cell and two on fresh seeds, and what the command said."""
+    folder = Path(shutil.copytree(real, tmp_path_factory.mktemp("reproduced") / "entries" / "tau"))
+    arguments = ["reproduce", str(folder), "--by", "the tests", "--cells", "1", "--seed", "0", "--fresh", "2"]
+    return folder, CliRunner().invoke(app, arguments)
+
+
+def test_a_real_entry_agrees_bit_for_bit_and_two_cells_do_not_make_it_reproduced(
+    reproduced: tuple[Path, Result],
+) -> None:
+    entry, shown = reproduced
     assert shown.exit_code == 0, shown.output
     assert "agrees (same stack, bit-equal" in shown.output
     assert "on shuffled answers: 0." in shown.output
@@ -146,8 +155,8 @@ def fresh_of(note: dict, **changes: int) -> dict:
     return {**note["fresh"], "cells": [{**note["fresh"]["cells"][0], **changes}]}
 
 
-def test_a_note_must_be_about_this_entry(entry: Path) -> None:
-    reproduce(entry, 1, "the tests", seed=0, fresh=1)
+def test_a_note_must_be_about_this_entry(reproduced: tuple[Path, Result], tmp_path: Path) -> None:
+    entry = Path(shutil.copytree(reproduced[0], tmp_path / "entries" / "tau"))
     whole = note_of(entry)
     changes = {
         "another root": ({"root": "0" * 64}, "is of another root"),

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 SIGNALS = ["TERM", "HUP", "KILL", "INT"]
 MARK = "MULTISTEP_BENCH_TEST_RUN"
-MOMENTS = int(os.environ.get("MULTISTEP_BENCH_SIGNAL_MOMENTS", "2"))  # 20 before a release: about a quarter of an hour
+MOMENTS = int(os.environ.get("MULTISTEP_BENCH_SIGNAL_MOMENTS", "1"))  # 20 before a release: about a quarter of an hour
 ENDED_WITHIN = 20  # seconds, until every process of a killed run is gone
 
 
@@ -104,7 +104,7 @@ def test_nothing_lives_on_and_the_curves_are_the_same(name: str, spec: RunSpec, 
         assert trains
         end(parent, name, when)
         assert wait_until(lambda mark=mark: not processes(mark), ENDED_WITHIN), processes(mark)
-    resumed = launch(spec, folder, workers=2)
+    resumed = launch(spec, folder, workers=1)
     assert curves(resumed) == curves(whole)
     assert not read_run(folder).missing
 

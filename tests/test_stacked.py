@@ -33,6 +33,8 @@ STEPS_50 = {
     "protocol.label_smoothing": 0.1,
 }
 
+BATCHES_OF_2 = {"protocol.batch_size": 2, "protocol.budget": 200}
+
 
 class Double(nn.Module):
     """A model in float64 that takes float32 images, tokens, or episodes."""
@@ -62,17 +64,20 @@ def losses(trainer: Trainer, intervals: int) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("task_id", "model", "rates"),
+    ("task_id", "model", "rates", "batch_size"),
     [
-        *((TASK, model, [1e-3, 1e-2]) for model in ("vit", "vit_normsoftmax", "vit_heat", "vit_fixed_uniform")),
-        ("lookup-v1", "gpt", [1e-4, 1e-3]),  # at 1e-2 it saturates, and Adam blows gradients of rounding errors up
-        ("mlm_agreement-v1", "bert_normsoftmax", [1e-4, 1e-3]),
-        ("icl_glyphs-v1", "gpt_heat", [1e-4, 1e-3]),
+        *((TASK, model, [1e-3, 1e-2], 16) for model in ("vit", "vit_normsoftmax", "vit_heat", "vit_fixed_uniform")),
+        ("lookup-v1", "gpt", [1e-4, 1e-3], 16),  # at 1e-2 it saturates: Adam blows gradients of rounding errors up
+        ("mlm_agreement-v1", "bert_normsoftmax", [1e-4, 1e-3], 16),
+        ("icl_glyphs-v1", "gpt_heat", [1e-4, 1e-3], 4),  # an item of an episode costs as much as an image
     ],
 )
-def test_fifty_steps_stacked_equal_fifty_steps_alone(task_id: str, model: str, rates: list[float]) -> None:
+def test_fifty_steps_stacked_equal_fifty_steps_alone(
+    task_id: str, model: str, rates: list[float], batch_size: int
+) -> None:
     """In float64: the losses of every interval, the weights after 50 steps, and the evaluations."""
-    spec = plan(task_id, model, "smoke", STEPS_50 | {"protocol.learning_rates": rates})
+    size = {"protocol.batch_size": batch_size, "protocol.budget": 100 * batch_size}
+    spec = plan(task_id, model, "smoke", STEPS_50 | size | {"protocol.learning_rates": rates})
     task = task_of(spec)
 
     def double() -> nn.Module:
@@ -186,7 +191,7 @@ def test_a_stacked_group_resumes_as_it_was_with_a_diverged_cell_in_it(tmp_path: 
 
 
 def test_what_cannot_be_stacked_is_trained_alone_and_the_record_says_why(tmp_path: Path) -> None:
-    spec = plan(TASK, "resnet9", "smoke", {**STEPS_50, "protocol.learning_rates": [1e-3]})
+    spec = plan(TASK, "resnet9", "smoke", STEPS_50 | {"protocol.learning_rates": [1e-3]} | BATCHES_OF_2)
     done = launch(spec, tmp_path / "run", workers=1, stack=2)
     note = "one cell at a time: not stacked because it keeps running statistics of its batches"
     assert {record.environment.engine for record in done.records} == {note}
