@@ -82,7 +82,7 @@ def test_a_pipe_gets_every_run_in_a_line_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_one_run_stands_whole_in_a_pipe(tmp_path: Path) -> None:
-    run = records.make_run(tmp_path / ("deep" * 30), {(0, 0): records.flat()}).path
+    run = records.make_run(tmp_path / ("deep" * 30), {(0, 0): records.flat()})
     done = CliRunner().invoke(app, ["watch", str(run), "--once"], env={"COLUMNS": "80", "LINES": "24"})
     assert str(run) in [line.strip() for line in done.output.splitlines()]
 
