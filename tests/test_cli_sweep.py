@@ -49,6 +49,48 @@ def test_a_file_is_trained_with_the_changes_of_the_command_above_its_own(
     assert (long.batch_size, long.budget) == (16, 3200)  # but a variant keeps what it is named for
 
 
+def test_scores_come_before_what_did_not_finish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    arguments = ["run", "--model", "user_models:raises", "--model", LINEAR, "--protocol", "smoke", "--out", str(root)]
+    settings = [
+        "--workers",
+        "1",
+        "--lr",
+        "1e-4,0.3",
+        "--seeds",
+        "1",
+        "--budget",
+        "1600",
+        "--set",
+        "protocol.batch_size=16",
+    ]
+    code, out, error = in_process(capsys, *arguments, *settings)
+    assert code == 2
+    assert "Score of 2 runs: 4 cells (1 failed)" in out
+    assert f"runs: {root / TASK}\n" in out
+    assert error.startswith(f"error: cells did not finish (user_models:raises on {TASK}: 1 of 2), because Arithmetic")
+    assert error.endswith("the same command tries them again\n")
+    folder = root / TASK / "user_models-raises" / "smoke"
+    assert f"{folder / 'failures'}" in error
+    code, out, _ = in_process(capsys, *arguments, *settings, "--json")
+    assert code == 2
+    assert [Path(run).parts[-2] for run in json.loads(out)["runs"]] == ["user_models-raises", "user_models-linear"]
+
+
+def test_settings_of_the_command_are_above_those_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text(FILE, encoding="utf-8")
+    changes = {"protocol.seeds": 3, "model.dropout": 0.1}
+    (sweep,) = sweeps_from(None, None, None, None, tmp_path / "sweep.toml", None, changes)
+    assert sweep.changes == {"protocol.seeds": 3, "protocol.batch_size": 8, "model.dropout": 0.1}
+
+
+def test_a_variant_without_settings_is_the_model_as_it_is() -> None:
+    asked = ["plain:", "hot:model.tau=2", "plain:model.depth=1", "plain:"]
+    (sweep,) = sweeps_from(["a-v1", "b-v1"], ["vit"], "smoke", None, None, asked, {})
+    assert sweep.variants == {"plain": {"model.depth": 1}, "hot": {"model.tau": 2}}
+    assert (sweep.tasks, sweep.protocol) == (("a-v1", "b-v1"), "smoke")
+
+
 def test_a_suite_names_tasks_and_protocol() -> None:
     (sweep,) = sweeps_from(
         None, ["gpt", "gpt_tau"], None, "in_context", None, ["hot:model.tau=2", "hot:model.depth=1"], {}
