@@ -18,7 +18,9 @@ TASK = "two_step_digits-v1"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("user")
-    done = bench(folder, "run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine", "--json")
+    done = bench(
+        folder, "run", "--model", "vit_normsoftmax", "--protocol", "smoke", "--out", "mine", "--workers", "1", "--json"
+    )
     return folder, done
 
 

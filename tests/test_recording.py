@@ -57,17 +57,17 @@ def assert_same(ours: Mapping[Any, Mapping[str, np.ndarray]], theirs: Mapping[An
 def test_curves_with_diagnostics_are_those_without(
     tmp_path: Path, task: str, model: str, kinds: str, more: dict[str, Any]
 ) -> None:
-    spec = plan(task, model, "smoke", SMALL | {"protocol.seeds": 2} | more)
+    spec = plan(task, model, "smoke", SMALL | {"protocol.seeds": 1} | more)
     plain = launch(spec, tmp_path / "plain", workers=1)
     here = launch(spec, tmp_path / "here", workers=1, diagnostics=kinds)
     assert curves(here) == curves(plain)
-    assert len(load_diagnostics(here)) == 2
+    assert set(load_diagnostics(here)) == {Cell(0, 0)}
     assert not (tmp_path / "plain" / "diagnostics").exists()
 
 
 def test_workers_leave_the_same_curves_and_arrays(tmp_path: Path) -> None:
     spec = plan("two_step_digits-v1", "vit", "smoke", SMALL | {"protocol.seeds": 2})
-    plain = launch(spec, tmp_path / "plain", workers=2)
+    plain = launch(spec, tmp_path / "plain", workers=1)
     here = launch(spec, tmp_path / "here", workers=1, diagnostics=ALL)
     among = launch(spec, tmp_path / "among", workers=2, diagnostics=ALL)
     assert curves(plain) == curves(here) == curves(among)

@@ -34,6 +34,7 @@ STEPS_50 = {
 }
 
 BATCHES_OF_2 = {"protocol.batch_size": 2, "protocol.budget": 200}
+SMALL_EPISODES = {"protocol.batch_size": 4, "protocol.budget": 400, "protocol.seeds": 1}  # each item is an image
 
 
 class Double(nn.Module):
@@ -64,20 +65,19 @@ def losses(trainer: Trainer, intervals: int) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("task_id", "model", "rates", "batch_size"),
+    ("task_id", "model", "rates", "more"),
     [
-        *((TASK, model, [1e-3, 1e-2], 16) for model in ("vit", "vit_normsoftmax", "vit_heat", "vit_fixed_uniform")),
-        ("lookup-v1", "gpt", [1e-4, 1e-3], 16),  # at 1e-2 it saturates: Adam blows gradients of rounding errors up
-        ("mlm_agreement-v1", "bert_normsoftmax", [1e-4, 1e-3], 16),
-        ("icl_glyphs-v1", "gpt_heat", [1e-4, 1e-3], 4),  # an item of an episode costs as much as an image
+        *((TASK, model, [1e-3, 1e-2], {}) for model in ("vit", "vit_normsoftmax", "vit_heat", "vit_fixed_uniform")),
+        ("lookup-v1", "gpt", [1e-4, 1e-3], {}),  # at 1e-2 it saturates: Adam blows gradients of rounding errors up
+        ("mlm_agreement-v1", "bert_normsoftmax", [1e-4, 1e-3], {}),
+        ("icl_glyphs-v1", "gpt_heat", [1e-4, 1e-3], SMALL_EPISODES),
     ],
 )
 def test_fifty_steps_stacked_equal_fifty_steps_alone(
-    task_id: str, model: str, rates: list[float], batch_size: int
+    task_id: str, model: str, rates: list[float], more: dict[str, Any]
 ) -> None:
     """In float64: the losses of every interval, the weights after 50 steps, and the evaluations."""
-    size = {"protocol.batch_size": batch_size, "protocol.budget": 100 * batch_size}
-    spec = plan(task_id, model, "smoke", STEPS_50 | size | {"protocol.learning_rates": rates})
+    spec = plan(task_id, model, "smoke", STEPS_50 | {"protocol.learning_rates": rates} | more)
     task = task_of(spec)
 
     def double() -> nn.Module:

@@ -69,12 +69,12 @@ def test_the_longest_cells_go_first_and_a_run_is_packed_when_its_last_cell_ends(
 
 
 def test_a_model_that_breaks_stops_no_other(tmp_path: Path) -> None:
-    settings = {"changes": {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}, "workers": 2}
+    settings = {"changes": {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}}
     with pytest.raises(RunError, match=r"cells did not finish .*; the same call tries them again"):
-        sweep((TASK,), ("user_models:raises", LINEAR), "smoke", tmp_path / "raised", **settings)
+        sweep((TASK,), ("user_models:raises", LINEAR), "smoke", tmp_path / "raised", workers=2, **settings)
     assert not read_run(tmp_path / "raised" / TASK / "user_models-linear" / "smoke").missing
     broken, whole = sweep(
-        (TASK,), ("user_models:raises", LINEAR), "smoke", tmp_path / "kept", on_failure="keep", **settings
+        (TASK,), ("user_models:raises", LINEAR), "smoke", tmp_path / "kept", on_failure="keep", workers=1, **settings
     )
     assert broken.failed
     assert not whole.failed
