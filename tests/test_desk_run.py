@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import bench
+from commands import in_process
 from test_launch import LINEAR, Notes
 
 import multistep_bench as mb
@@ -89,18 +89,7 @@ def test_plan_is_public(tmp_path: Path) -> None:
     assert len(spec.cells()) == 3 * len(spec.protocol.learning_rates)
 
 
-def test_the_command_takes_rates_in_any_order(tmp_path: Path) -> None:
-    done = bench(
-        tmp_path,
-        "run",
-        "--model",
-        LINEAR,
-        "--protocol",
-        "smoke",
-        "--lr",
-        "3e-3,1e-3",
-        "--dry-run",
-        "--json",
-        PYTHONPATH=":".join(sys.path),
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_command_takes_rates_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", LINEAR, "--protocol", "smoke", "--lr", "3e-3,1e-3", "--dry-run", "--json"]
+    code, _, error = in_process(capsys, *arguments)
+    assert code == 0, error

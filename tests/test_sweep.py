@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_launch import LINEAR, SMALL, TASK, curves
@@ -69,7 +70,7 @@ def test_the_longest_cells_go_first_and_a_run_is_packed_when_its_last_cell_ends(
 
 
 def test_a_model_that_breaks_stops_no_other(tmp_path: Path) -> None:
-    settings = {"changes": {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}}
+    settings: dict[str, Any] = {"changes": {**SMALL, "protocol.learning_rates": [1e-4, 0.3], "protocol.seeds": 1}}
     with pytest.raises(RunError, match=r"cells did not finish .*; the same call tries them again"):
         sweep((TASK,), ("user_models:raises", LINEAR), "smoke", tmp_path / "raised", workers=2, **settings)
     assert not read_run(tmp_path / "raised" / TASK / "user_models-linear" / "smoke").missing
