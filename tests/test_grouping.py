@@ -77,7 +77,7 @@ def test_with_every_cell_in_a_checkpoint_nothing_is_sized(tmp_path: Path) -> Non
 def test_checkpoints_of_other_runs_and_of_finished_cells_are_no_groups(tmp_path: Path) -> None:
     job = job_in(tmp_path)
     foreign, finished = tmp_path / "rate0-seed1.pt", tmp_path / "rate0-seed0.pt"
-    save_checkpoint(foreign, "0" * 64, [Cell(0, 1)], {})
+    save_checkpoint(foreign, "0" * 64, [Cell(0, 2), Cell(0, 1)], {})
     save_checkpoint(finished, job.spec.identity(), [Cell(0, 0)], {})
     _, groups = grouped(job, SEVEN[1:3], [foreign, finished], None, fits(3, []))
     assert groups == [(Cell(0, 1),), (Cell(0, 2),)]
