@@ -161,7 +161,7 @@ def write_forest(rows: Sequence[ForestRow], path: str | Path, left_out: Sequence
 
 
 def _columns(rows: Sequence[ForestRow]) -> list[list[ForestRow]]:
-    """The rows of whole tasks in one column, or where that is too high, and the page wide, in two of about one height."""
+    """The rows of whole tasks in one column, or in two of about one height where that is too high and the page wide."""
     tasks = [[row for row in rows if row.task == task] for task in dict.fromkeys(row.task for row in rows)]
     if _lines(rows) <= COLUMN_LINES or len(tasks) == 1 or (paper().width or PAGE) < PAGE:
         return [list(rows)]
