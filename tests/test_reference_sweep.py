@@ -86,14 +86,31 @@ def test_only_whole_runs_are_added_and_none_is_overwritten(folder: Path, tmp_pat
     broken.parent.mkdir(parents=True)
     broken.write_bytes(whole.packed.replace(b'"status":"completed"', b'"status":"failed","reason":"it broke"'))
     assert read_run(broken).failed or read_run(broken).missing
-    (added,) = collect(folder, tmp_path / "root")
-    assert reference_name(added) == NAMES[0]
+    root = tmp_path / "root"
+    assert collect(folder, root, only="vit_tau") == []
+    assert collect(folder, root) == NAMES[:1]
+    added = folder / "results" / f"{NAMES[0]}.jsonl"
     assert added.read_bytes() == whole.packed
     added.write_bytes(b"mine")
-    assert collect(folder, tmp_path / "root") == []
+    assert collect(folder, root) == []
     assert added.read_bytes() == b"mine"
-    (missing,) = missing_references(folder)
-    assert missing.models == ("vit_tau",)
+    assert list(missing_references(folder)) == NAMES[1:]
+
+
+def test_a_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from multistep_bench.training.launch import launch
+    from multistep_bench.training.plan import plan
+
+    root = tmp_path / "root"
+    spec = plan(TASK, "vit", "smoke", {"protocol.budget": 400, "protocol.batch_size": 4, "protocol.seeds": 1})
+    launch(spec, root / TASK / "vit" / "smoke", workers=1)
+    before = sorted(folder.rglob("*"))
+    dry_run = ["baselines", "train", "--folder", str(folder), "--out", str(root), "--dry-run", "--json"]
+    code, out, error = in_process(capsys, *dry_run)
+    assert code == 0, error
+    assert f"1 whole run in {root}, would be added to {folder / 'results'}" in error
+    assert '"cells": 1' in out
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -132,8 +149,7 @@ def test_variants_of_a_model_are_runs_of_their_own_that_one_command_trains_and_s
     assert reference_name(trained) == f"{TASK}/smoke/vit-t2"
     assert read_run(trained).spec.model.config["attention_options"] == {"temperature": 2.0}
     assert "| 2 | 0/1 |" in (folder / PAGE).read_text()
-    (missing,) = missing_references(folder)
-    assert list(missing.variants) == ["as_it_is"]
+    assert list(missing_references(folder)) == [f"{TASK}/smoke/vit-as_it_is"]
 
 
 def test_without_a_checkout_the_way_out_is_named(tmp_path: Path) -> None:
