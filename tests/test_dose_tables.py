@@ -88,9 +88,22 @@ def test_level_lines_are_the_unchanged_runs_of_the_family_and_nothing_is_compare
 ) -> None:
     _, (series,) = replace_doses(BLOCK, results(folder), "README.md")
     assert [name for name, _ in series.others] == ["vit", "vit_heat"]
+    store(folder, "vit_tau", [0.5, 0.5], changes={"protocol.seeds": 4})
+    _, (series,) = replace_doses(BLOCK, results(folder), "README.md")
+    assert [name for name, _ in series.others] == ["vit", "vit_heat"]
     (folder / "results" / "steps-v1" / "quick" / "vit.jsonl").unlink()
     _, (series,) = replace_doses(BLOCK, results(folder), "README.md")
     assert [cells(line)[5:] for line in dose_table(series) if line.startswith("| 4 ")] == [["–", "–"]]
+
+
+def test_each_model_has_a_table_of_its_own_and_each_dose_a_table(folder: Path) -> None:
+    config = {"attention_options": {"temperature": 2.0}}
+    store(folder, "bert-t2", [0.5, 0.5], config, model="bert")
+    with pytest.raises(BenchError, match="has no dose table of bert with"):
+        replace_doses(BLOCK, results(folder), "README.md")
+    text, both = replace_doses(BLOCK + BLOCK.replace("vit", "bert"), results(folder), "README.md")
+    assert [[dose for dose, _ in each.doses] for each in both] == [[0.25, 4, 16], [2]]
+    assert text.count("| 2 | 4/4 | 4/4 |") == 1
 
 
 def test_doses_stand_in_no_other_table(folder: Path) -> None:
@@ -126,6 +139,10 @@ def test_the_page_is_stale_until_its_table_and_its_figure_are_of_the_present_run
     assert not update_page(folder)
     assert source_of(folder / FIGURE) == drawn is not None
     store(folder, "vit_heat", [0.5, 0.4])  # a level line moves
+    assert not update_page(folder)
+    assert source_of(folder / FIGURE) != drawn
+    drawn = source_of(folder / FIGURE)
+    store(folder, "vit_heat", [0.4, 0.5])  # two rates change places
     assert not update_page(folder)
     assert source_of(folder / FIGURE) != drawn
     assert update_page(folder, check=True)

@@ -114,7 +114,7 @@ def test_the_first_table_has_a_column_a_rule_that_ran_more_than_once(results: Re
 def test_a_rule_of_another_family_whose_name_begins_alike_is_in_its_own_row(tmp_path: Path) -> None:
     for task in ("steps-v1", "other-v1"):
         place = tmp_path / "results" / task / "quick"
-        for model, curves in (("bert", LATE), ("bert_tau", LATE), ("bert_small", LATE), ("bert_small_tau", EARLY)):
+        for model, curves in (("bert", LATE), ("bert_heat", LATE), ("bert_small", LATE), ("bert_small_heat", EARLY)):
             stored(place / f"{model}.jsonl", curves, model=model)
     table = [cells(line) for line in overview(read_references(reference_runs(tmp_path))) if line.startswith("|")]
     assert [row[2:] for row in table[2:4]] == [
