@@ -101,12 +101,17 @@ def _member(
         spec = plan(task, model, sweep.protocol, {**sweep.changes, **changes}, data_root)
     except BenchError as error:
         raise RunError(f"{model} on {task} cannot be part of the sweep, so nothing was trained: {error}") from None
-    name = spec.model.name + (f"-{variant}" if variant else "")
+    name = member_name(spec.model.name, variant)
     if out is None:
         folder = default_folder(spec, variant)
     else:
         folder = Path(out) / spec.task.id / folder_name(name) / spec.protocol_name
     return Member(spec, f"{name} on {spec.task.id}", folder)
+
+
+def member_name(model: str, variant: str) -> str:
+    """MODEL or MODEL-VARIANT: what a run of a sweep is called, and its folder."""
+    return f"{model}-{variant}" if variant else model
 
 
 def launch_sweep(
