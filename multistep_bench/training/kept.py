@@ -203,9 +203,9 @@ def load_model(
 ) -> nn.Module:
     """The model of one cell as it was at a moment of its training, in evaluation mode, on the CPU.
 
-    run:  a run, or its folder, trained with `keep_checkpoints`. model: the class or function that was trained, where a
-          script or a notebook defined it and this process has not trained it. rate, seed: a learning rate of its grid and a seed's
-          index; they may be left out where the run has one. at: as in `samples_at`.
+    run:   a run, or its folder, trained with `keep_checkpoints`. at: as in `samples_at`.
+    model: the class or function that was trained, if it is a script's or a notebook's and not known to this process.
+    rate, seed: a learning rate of its grid and a seed's index; they may be left out where the run has one.
     Raises `RunError` for a cell that the run has not, or whose weights were not kept, and for another model or one of
     other code.
     """
