@@ -83,14 +83,10 @@ def test_the_same_source_resumes_and_another_is_refused(trained: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "trained 2 local/Net 3116\n"), done.stderr
     assert (trained / "net" / "run.jsonl").read_bytes() == before
-    for old, new in (
-        (".relu()", ".tanh()"),
-        ("class Net(nn.Module)", "class Base(nn.Module):\n    pass\n\n\nclass Net(Base)"),
-    ):
-        done = script(trained, NET.replace(old, new) + TRAIN)
-        assert done.returncode == 1
-        assert "--out net holds another run (model.builder: 'local/Net@" in done.stderr
-        assert "model.code_sha256: '" in done.stderr
+    done = script(trained, NET.replace(".relu()", ".tanh()") + TRAIN)
+    assert done.returncode == 1
+    assert "--out net holds another run (model.builder: 'local/Net@" in done.stderr
+    assert "model.code_sha256: '" in done.stderr
     assert (trained / "net" / "run.jsonl").read_bytes() == before
 
 
@@ -106,7 +102,7 @@ def test_where_the_class_is_unknown_everything_but_the_model_can_be_read(
     assert json.loads(out)[0]["model"] == "local/Net"
     with pytest.raises(ModelError, match=r"model 'local/Net' is defined in a script or a notebook.* as in model=Net"):
         run.model(seed=0)
-    code, _, error = in_process(capsys, "probe", str(trained / "net"))
+    code, _, error = in_process(capsys, "probe", str(trained / "net"), "--at", "final")
     assert (code, error.count("\n")) == (2, 1)
     assert "model 'local/Net' is defined in a script or a notebook" in error
     with pytest.raises(RunError, match="the model given is not the local/Net that"):
@@ -158,6 +154,7 @@ for name, changes in (("vit", {"model.attention": "mean_of_all"}), ("registered"
 """
 
 
+@pytest.mark.slow
 def test_what_a_script_registers_trains_without_a_main_guard_too(tmp_path: Path) -> None:
     done = script(tmp_path, "import threading\n" + NET + REGISTERED)
     assert done.returncode == 0, done.stderr
@@ -170,6 +167,7 @@ def test_what_a_script_registers_trains_without_a_main_guard_too(tmp_path: Path)
     assert "or give workers=1" in locked
 
 
+@pytest.mark.slow
 def test_a_cell_of_a_notebook_trains_in_processes(tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
