@@ -84,7 +84,7 @@ class Walk:
             return self._object(value, where)
         self._say(type(value).__name__, len(value))
         for place, each in enumerate(value):
-            self._add(each, f"{where}[{place}]")
+            self._add(each, f"[{place}] of {where}")
 
     def _mapping(self, value: dict[Any, Any], where: str) -> None:
         if type(value) is not dict:
@@ -92,7 +92,7 @@ class Walk:
         self._say("dict", len(value))
         for key, each in value.items():
             self._add(key, f"a key of {where}")
-            self._add(each, f"{where}[{key!r}]")
+            self._add(each, f"[{key!r}] of {where}")
 
     def _set(self, value: Any, where: str) -> None:
         walks = [Walk(each, f"{where} (an element)") for each in value]  # each by itself: their order is by chance
