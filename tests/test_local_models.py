@@ -188,6 +188,14 @@ def test_a_cell_of_a_notebook_trains_in_processes(tmp_path: Path) -> None:
         assert (error.ename, "holds another run (model.builder" in error.evalue) == ("RunError", True)
 
 
+@pytest.mark.slow
+def test_the_example_of_the_readme_is_a_script_that_trains(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = [block for block in page.split("```python\n")[1:] if "class MyNet" in block]
+    done = script(tmp_path, example.partition("```")[0] + "print(run)\n")
+    assert done.stdout.startswith("Run of local/MyNet on two_step_digits-v1 smoke: 2 cells\n"), done.stderr
+
+
 def make(width: int) -> Callable[..., nn.Module]:
     """A builder that only the caller has."""
 
@@ -246,6 +254,17 @@ def test_make_model_takes_it_with_options() -> None:
     assert model[1].out_features == 10
     with pytest.raises(ModelError, match=r"model 'local/make.build' has no option 'extr', did you mean 'extra'\?"):
         mb.make_model(make(8), mb.make_task(TASK).info, extr=2)
+
+
+class Fixed(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(768, 8)
+
+
+@pytest.mark.parametrize("model", [Fixed, lambda: Fixed(), type("Bare", (nn.Module,), {"forward": lambda self, x: x})])
+def test_one_that_takes_no_task_is_told_that_it_is_given_one(model: Any) -> None:
+    with pytest.raises(ModelError, match=r"takes no argument, and it is called with the task's TaskInfo.*; write def"):
+        mb.plan(TASK, model, "smoke")
 
 
 def locked(lock: Any) -> Callable[..., nn.Module]:
