@@ -12,6 +12,7 @@ from multistep_bench.reporting.labels import measured, number, rate_label, run_l
 from multistep_bench.reporting.live import LiveTable, PlainLines
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.compare import Comparison
+from multistep_bench.scoring.names import CODE_LENGTH
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import OverallScore, Score
 from multistep_bench.scoring.set_comparison import SetComparison
@@ -140,6 +141,8 @@ def overall_lines(score: Score, tasks: int = 1) -> Iterator[Text]:
 def _overall(entry: OverallScore, with_changes: bool) -> Text:
     """Q of a model in one line; with_changes: what was changed stands beside its name."""
     changes = ", ".join(f"{key}={value}" for key, value in entry.changes.items()) if with_changes else ""
+    if entry.code is not None:
+        changes = ", ".join([*filter(None, [changes]), f"code {entry.code[:CODE_LENGTH]}"])
     name = f"{entry.model} ({changes})" if changes else entry.model
     tuned = "" if entry.tuned is None else f", tuned {_in_brackets(entry.tuned)}"
     count = len(entry.tasks)
