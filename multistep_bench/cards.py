@@ -21,6 +21,7 @@ from multistep_bench.trusted_code import check_trusted
 TASK_ID = r"^[a-z0-9_]+-v[0-9]+$"
 DEFAULT_TASK = "two_step_digits-v1"
 DEFAULT_PROTOCOL = "quick"
+LOCAL = "local/"  # of the names of models that a script or a notebook defines, see `models.local`
 
 
 CARD_BYTES = 1 << 18

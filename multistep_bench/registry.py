@@ -31,6 +31,7 @@ class Registry:
         self.package = package
         self.group = group
         self._factories: dict[str, Callable[..., Any]] = {}
+        self._lent: dict[str, Callable[[], Callable[..., Any]]] = {}
 
     @cached_property
     def builtin(self) -> Mapping[str, str]:
@@ -63,6 +64,8 @@ class Registry:
         if name not in self._factories:
             if name in self.builtin:
                 importlib.import_module(self.builtin[name])
+            elif name in self._lent:
+                self._factories[name] = self._lent[name]()
             elif name in (points := self._entry_points()):
                 self._factories[name] = self._load(points[name])
             elif ":" in name:
@@ -73,7 +76,15 @@ class Registry:
 
     def names(self) -> list[str]:
         """All names, sorted; imports none of the modules behind them."""
-        return sorted({*self.builtin, *self._factories, *self._entry_points()})
+        return sorted({*self.builtin, *self._factories, *self._lent, *self._entry_points()})
+
+    def lend(self, name: str, load: Callable[[], Callable[..., Any]]) -> None:
+        """Puts under `name` what `load` gives once it is asked for: in a worker, what the script registered."""
+        self._lent[name] = load
+
+    def registered(self) -> dict[str, Callable[..., Any]]:
+        """Name → factory of those whose module was imported so far."""
+        return dict(self._factories)
 
     def loaded(self) -> list[Callable[..., Any]]:
         """Every factory whose module was imported so far."""

@@ -13,7 +13,8 @@ from multistep_bench.reporting.reference_tables import update_page
 from multistep_bench.reporting.references import reference_runs
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.claims import Claim, decide, findings, read_claims
-from multistep_bench.scoring.statistics import Interval
+from multistep_bench.scoring.compare import compare
+from multistep_bench.scoring.statistics import Interval, boschloo, newcombe
 
 EARLY, LATE = [0.2, 0.22, 0.24, 0.26, 0.28], [0.7, 0.72, 0.74, 0.76, 0.78]
 FILE = """
@@ -61,6 +62,31 @@ def test_faster_needs_an_interval_without_0_and_a_corrected_test(
     low: float, high: float, p: float, verdict: str
 ) -> None:
     assert decide(claim(), Interval((low + high) / 2, low, high), p) == verdict
+
+
+def test_each_rule_has_its_own_difference_and_test(make: Any) -> None:
+    jumps = make("a", {(0, seed): records.jump(0.5) for seed in range(8)}, seeds=8)
+    stays = make("b", {(0, seed): records.flat() for seed in range(8)}, seeds=8)
+    runs = {("steps-v1", "quick", "a"): jumps, ("steps-v1", "quick", "b"): stays}
+    rules = ("faster", "likelier", "more accurate")
+    found = {rule: findings([claim(rule=rule)], runs)[0] for rule in rules}
+    assert [each.verdict for each in found.values()] == ["holds"] * 3
+    grid = compare(jumps, stays, same_recipe=True).grid
+    assert found["faster"].effect == grid.speed
+    assert found["likelier"].effect == newcombe(8, 8, 0, 8)
+    assert found["likelier"].p == boschloo(8, 8, 0, 8)
+    assert found["more accurate"].effect == grid.final
+    assert found["more accurate"].p == grid.final_permutation
+    reverse = findings([claim(rule=rule, model="b", reference="a") for rule in rules], runs)
+    assert [each.verdict for each in reverse] == ["does not hold"] * 3
+
+
+def test_a_rule_that_a_task_does_not_measure_is_refused(make: Any) -> None:
+    runs = {
+        ("loss-v1", "quick", name): make(name, {(0, 0): records.fall(0.3)}, task=records.LOSS_TASK) for name in "ab"
+    }
+    with pytest.raises(BenchError, match="cannot be decided on steps-v1, which measures a loss; take another rule"):
+        findings([claim(tasks=["loss-v1"], rule="more accurate")], runs)
 
 
 @pytest.mark.parametrize(

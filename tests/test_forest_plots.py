@@ -19,6 +19,7 @@ from multistep_bench.reporting.forest_plots import (
     rows_sha256,
     write_forest,
 )
+from multistep_bench.reporting.paper import on_paper
 from multistep_bench.reporting.plots import write_plot
 from multistep_bench.reporting.references import read_references
 from multistep_bench.runs.store import Run, read_run
@@ -119,6 +120,21 @@ def test_rows_stand_below_their_task_and_filled_marks_are_significant() -> None:
     assert [to_hex(line.get_markerfacecolor()) for line in points] == [SERIES[0], PAPER, PAPER]
     ends = [container.lines[2][0].get_segments()[0][:, 0] for container in axes.containers]  # type: ignore[attr-defined]
     assert ends[0] == pytest.approx([0.2, 0.5])
+
+
+def test_many_rows_stand_in_two_columns_of_whole_tasks_on_one_scale(tmp_path: Path) -> None:
+    rows = [row(0.01 * index, 1, task=f"{'abcdef'[index // 10]}-v1 quick") for index in range(56)]  # 62 lines
+    svg = write_forest(rows, tmp_path / "forest.svg").read_text()
+    first, second = svg.split('id="axes_2"')
+    assert [name for name in "abcdef" if f"<!-- {name}-v1 quick -->" in first] == list("abc")
+    assert [name for name in "abcdef" if f"<!-- {name}-v1 quick -->" in second] == list("def")
+    assert svg.count("<!-- −0.5 -->") == svg.count("<!-- 1.0 -->") == 2
+    few = write_forest(rows[:50], tmp_path / "few.svg").read_text()  # 55 lines
+    assert 'id="axes_2"' not in few
+    with on_paper("single"):
+        assert 'id="axes_2"' not in write_forest(rows, tmp_path / "narrow.svg").read_text()
+    one_task = write_forest([row(0.1, 1)] * 70, tmp_path / "one.svg").read_text()
+    assert 'id="axes_2"' not in one_task
 
 
 def test_a_picture_carries_the_hash_of_its_rows(tmp_path: Path) -> None:

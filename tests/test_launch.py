@@ -121,15 +121,26 @@ print("scored", mb.score([run.path]))
 
 
 @pytest.mark.parametrize("by", ["file", "standard input"])
-def test_a_script_without_a_main_guard_is_told_so_and_scores_nothing(tmp_path: Path, by: str) -> None:
+def test_a_script_without_a_main_guard_trains_in_processes_once(tmp_path: Path, by: str) -> None:
     (tmp_path / "script.py").write_text(NO_GUARD, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "script.py" if by == "file" else "-"]
     given = None if by == "file" else NO_GUARD
     done = subprocess.run(command, cwd=tmp_path, env=environment, input=given, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "scored" not in done.stdout
-    assert "put the call under `if __name__ == '__main__':` in a file, or give workers=1" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("scored Score of 1 run: 2 cells") == 1
+
+
+def test_a_script_whose_worker_has_to_import_it_is_told_to_guard_its_call(tmp_path: Path) -> None:
+    net = "def linear(task):\n    return user_models.linear(task)\n"
+    text = "import user_models\n" + net + NO_GUARD.replace("user_models:linear", "__main__:linear")
+    (tmp_path / "script.py").write_text(text, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "put the call under `if __name__ == '__main__':` in a file" in done.stderr
+    assert "for the run names something as __main__:NAME" in done.stderr
 
 
 class KillsWorkers(Notes):

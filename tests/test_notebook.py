@@ -28,5 +28,6 @@ def test_the_tutorial_runs_and_shows_tables_and_pictures(tmp_path: Path, monkeyp
     assert compared["text/plain"].startswith("Comparison of A, vit_normsoftmax, and B, vit,")
     assert "image/png" in shown['mb.plot("runs", kind="survival", out="survival.pdf")'][-1].data
     assert (tmp_path / "survival.pdf").read_bytes().startswith(b"%PDF")
+    assert shown["mine"][-1].data["text/plain"].startswith("Run of local/MyNet (")
     errors = [output.text for outputs in shown.values() for output in outputs if output.get("name") == "stderr"]
     assert all("TqdmWarning" in text for text in errors)  # of a library, where ipywidgets are not installed

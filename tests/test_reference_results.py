@@ -29,8 +29,11 @@ def test_a_result_is_complete_and_of_the_present_cards(run: Path) -> None:
     assert not scored.missing
     assert not scored.problems
     assert spec.task.sha256() == card.sha256()
-    assert spec.model.name == run.name.removesuffix(".jsonl")
-    assert spec.model.config == load_baseline(spec.model.name).config
+    model, _, variant = run.stem.partition("-")
+    assert spec.model.name == model
+    changes = {key.removeprefix("model."): value for key, value in spec.changes.items() if key.startswith("model.")}
+    assert bool(changes) == bool(variant)
+    assert spec.model.config == {**load_baseline(model).config, **changes}
     assert spec.protocol_name == protocol
     if not spec.changes:
         assert spec.protocol == card.protocol(spec.protocol_name)

@@ -36,7 +36,9 @@ def folder(tmp_path: Path) -> Path:
 def test_every_committed_result_is_declared_as_it_was_trained() -> None:
     declared = dict(declared_references(BASELINES))
     for path in reference_runs(BASELINES):
-        assert declared[reference_name(path)].changes == read_run(path).spec.changes
+        sweep = declared[reference_name(path)]
+        (variant,) = sweep.variants.values() or [{}]
+        assert {**sweep.changes, **variant} == read_run(path).spec.changes
 
 
 def test_what_is_declared_exists() -> None:
@@ -44,7 +46,8 @@ def test_what_is_declared_exists() -> None:
         (task,), (model,) = sweep.tasks, sweep.models
         load_task(task).protocol(sweep.protocol)
         assert load_baseline(model).name == model
-        assert name == f"{task}/{sweep.protocol}/{model}"
+        variant = "".join(f"-{variant}" for variant in sweep.variants)
+        assert name == f"{task}/{sweep.protocol}/{model}{variant}"
 
 
 def test_the_command_trains_what_is_missing_and_writes_the_tables(
@@ -83,24 +86,40 @@ def test_only_whole_runs_are_added_and_none_is_overwritten(folder: Path, tmp_pat
     broken.parent.mkdir(parents=True)
     broken.write_bytes(whole.packed.replace(b'"status":"completed"', b'"status":"failed","reason":"it broke"'))
     assert read_run(broken).failed or read_run(broken).missing
-    (added,) = collect(folder, tmp_path / "root")
-    assert reference_name(added) == NAMES[0]
+    root = tmp_path / "root"
+    assert collect(folder, root, only="vit_tau") == []
+    assert collect(folder, root) == NAMES[:1]
+    added = folder / "results" / f"{NAMES[0]}.jsonl"
     assert added.read_bytes() == whole.packed
     added.write_bytes(b"mine")
-    assert collect(folder, tmp_path / "root") == []
+    assert collect(folder, root) == []
     assert added.read_bytes() == b"mine"
-    (missing,) = missing_references(folder)
-    assert missing.models == ("vit_tau",)
+    assert list(missing_references(folder)) == NAMES[1:]
+
+
+def test_a_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from multistep_bench.training.launch import launch
+    from multistep_bench.training.plan import plan
+
+    root = tmp_path / "root"
+    spec = plan(TASK, "vit", "smoke", {"protocol.budget": 400, "protocol.batch_size": 4, "protocol.seeds": 1})
+    launch(spec, root / TASK / "vit" / "smoke", workers=1)
+    before = sorted(folder.rglob("*"))
+    dry_run = ["baselines", "train", "--folder", str(folder), "--out", str(root), "--dry-run", "--json"]
+    code, out, error = in_process(capsys, *dry_run)
+    assert code == 0, error
+    assert f"1 whole run in {root}, would be added to {folder / 'results'}" in error
+    assert '"cells": 1' in out
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
     ("text", "error", "sentence"),
     [
         (SWEEP + SWEEP, RunError, f"names {NAMES[0]} twice"),
-        (SWEEP + 'variants = { cold = { "model.depth" = 1 } }', RunError, r"has variants \(cold\)"),
         ("[[sweeps]]\n", CardError, "sweep"),
     ],
-    ids=["twice", "variants", "no sweeps"],
+    ids=["twice", "no sweeps"],
 )
 def test_a_declaration_that_cannot_be_named_is_refused(
     text: str, error: type[Exception], sentence: str, folder: Path
@@ -108,6 +127,29 @@ def test_a_declaration_that_cannot_be_named_is_refused(
     (folder / "results" / "sweep.toml").write_text(text)
     with pytest.raises(error, match=sentence):
         missing_references(folder)
+
+
+def test_variants_of_a_model_are_runs_of_their_own_that_one_command_trains_and_shows(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    variants = 'variants = { t2 = { "model.attention_options" = { temperature = 2.0 } }, as_it_is = {} }'
+    sweep = SWEEP.replace('"vit", "vit_tau"', '"vit"')
+    (folder / "results" / "sweep.toml").write_text(sweep + variants)
+    declared = dict(declared_references(folder))
+    assert list(declared) == [f"{TASK}/smoke/vit-t2", f"{TASK}/smoke/vit-as_it_is"]
+    assert [len(each.variants) for each in declared.values()] == [1, 1]
+    page = (folder / PAGE).read_text()
+    (folder / PAGE).write_text(f"{page}<!-- dose: {TASK} smoke vit attention_options.temperature -->\n<!-- end -->\n")
+    code, _, error = in_process(
+        capsys, "baselines", "train", "--folder", str(folder), "--workers", "1", "--only", "vit-t2"
+    )
+    assert code == 0, error
+    (trained,) = reference_runs(folder)
+    assert reference_name(trained) == f"{TASK}/smoke/vit-t2"
+    assert read_run(trained).spec.model.config["attention_options"] == {"temperature": 2.0}
+    assert "| 2 | 0/1 |" in (folder / PAGE).read_text()
+    assert list(missing_references(folder)) == [f"{TASK}/smoke/vit-as_it_is"]
 
 
 def test_without_a_checkout_the_way_out_is_named(tmp_path: Path) -> None:

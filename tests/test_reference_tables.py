@@ -111,6 +111,18 @@ def test_the_first_table_has_a_column_a_rule_that_ran_more_than_once(results: Re
     assert "temperature" not in next(overview(results))
 
 
+def test_a_rule_of_another_family_whose_name_begins_alike_is_in_its_own_row(tmp_path: Path) -> None:
+    for task in ("steps-v1", "other-v1"):
+        place = tmp_path / "results" / task / "quick"
+        for model, curves in (("bert", LATE), ("bert_heat", LATE), ("bert_small", LATE), ("bert_small_heat", EARLY)):
+            stored(place / f"{model}.jsonl", curves, model=model)
+    table = [cells(line) for line in overview(read_references(reference_runs(tmp_path))) if line.startswith("|")]
+    assert [row[2:] for row in table[2:4]] == [
+        ["`bert`", "8/8 = 1.00", "0.20", "+0.00"],
+        ["`bert_small`", "8/8 = 1.00", "0.20", "**+0.60**"],
+    ]
+
+
 def test_only_tables_are_rewritten_and_a_current_page_is_left(folder: Path) -> None:
     page = folder / "README.md"
     page.write_text(f"before\n{TABLES}", encoding="utf-8")

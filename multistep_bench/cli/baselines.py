@@ -15,6 +15,7 @@ from multistep_bench.cli.app import (
     WorkersOption,
     app,
 )
+from multistep_bench.reporting.labels import counted
 from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
@@ -46,22 +47,27 @@ def train_missing(
     from multistep_bench.cli.sweep import print_prices, train_sweep
     from multistep_bench.reporting.logs import Logs
     from multistep_bench.reporting.reference_tables import update_page
-    from multistep_bench.training.reference_sweep import collect, missing_references
+    from multistep_bench.training.reference_sweep import collect, missing_references, whole_runs
 
     folder = folder or card_folder("baselines")
-    collect(folder, out)  # what an interrupted call left whole
     missing = missing_references(folder, only)
+    whole = whole_runs(missing, out)  # what an interrupted call left
+    if whole:
+        added = "would be added" if dry_run else "added"
+        say(f"{counted(len(whole), 'whole run')} in {out}, {added} to {folder / 'results'}", error=as_json)
+    sweeps = tuple(sweep for name, sweep in missing.items() if name not in whole)
     if not missing:
         say(f"no reference run{f' with {only} in its name' if only else ''} is missing in {folder / 'results'}")
-    elif dry_run:
-        print_prices(missing, out, data_root, as_json, device=device, workers=workers)
+    if dry_run:
+        if sweeps:
+            print_prices(sweeps, out, data_root, as_json, device=device, workers=workers)
         return
     try:
-        if missing:
+        if sweeps:
             place = {"launcher": launcher, "address": address, "gpus": gpus, "device": device, "workers": workers}
-            train_sweep(missing, out, data_root, Terminal(stderr=as_json), as_json, Logs([]), **place)
+            train_sweep(sweeps, out, data_root, Terminal(stderr=as_json), as_json, Logs([]), **place)
     finally:  # where cells broke or Ctrl-C came, the other runs are added all the same
-        collect(folder, out)
+        collect(folder, out, only)
     update_page(folder)
 
 

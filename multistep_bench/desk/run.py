@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack
 
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.errors import RunError
+from multistep_bench.models.local import Model
 from multistep_bench.protocol import protocol_changes
 from multistep_bench.runs.store import Run
 from multistep_bench.training import launch
@@ -17,7 +18,7 @@ from multistep_bench.training.relay import Observer
 
 def run(
     task: str | Path = DEFAULT_TASK,
-    model: str | Path = "vit",
+    model: Model = "vit",
     protocol: str = DEFAULT_PROTOCOL,
     out: str | Path | None = None,
     *,
@@ -33,7 +34,9 @@ def run(
 ) -> Run:
     """Trains every cell of a task's protocol for a model, and resumes what an earlier call left.
 
-    task, model:    names, paths of cards; a model also "timm/NAME" or "package.module:build".
+    task, model:    names, paths of cards; a model also "timm/NAME" or "package.module:build", or the class or function
+                    that builds it from a `TaskInfo`, also one of a notebook or a script: `model=MyNet`. Such a run
+                    resumes as long as the source of what it is made of is the same.
     out:            the run folder, by default one below ./runs named after the specification.
     seeds:          per learning rate; learning_rates, in any order; budget: training samples per cell; precision. Each
                     by default the protocol's, and each wins over the same key in `changes`.

@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,17 +15,20 @@ from multistep_bench.errors import ModelError, NotFound
 from multistep_bench.models.answers import obvious_logits
 from multistep_bench.models.construct import construct
 from multistep_bench.models.libraries import library_names, library_of
+from multistep_bench.models.local import Model, local_name, name_of
 from multistep_bench.models.spectral import make_spectral
 from multistep_bench.strict import changed
 
 
-def resolve_model(name: str | Path) -> BaselineCard:
+def resolve_model(name: Model) -> BaselineCard:
     """The card of a model.
 
-    name: a baseline card's name or path, a registered model, "timm/NAME", "hf/NAME" or "package.module:build"; a model
-    without a card gets one without options. Raises `NotFound` with the closest match, `CardError` for a broken card,
-    `BenchError` for a path that cannot be imported.
+    name: a baseline card's name or path, a registered model, "timm/NAME", "hf/NAME" or "package.module:build"; or the
+    class or function itself that builds the model, see `models.local`. A model without a card gets one without options.
+    Raises `NotFound` with the closest match, `CardError` for a broken card, `BenchError` for a path that cannot be
+    imported, `ModelError` for an object that is no model.
     """
+    name = name_of(name)
     if is_card_path(name) or name in list_baselines():
         return load_baseline(name)
     name = str(name)
@@ -35,7 +37,8 @@ def resolve_model(name: str | Path) -> BaselineCard:
         hint = "mstep-bench list models; or timm/NAME, hf/NAME, package.module:build, a card"
         raise NotFound("model", name, known, hint)
     summary = inspect.getdoc(_definition(name)) or "A model without a card."
-    return BaselineCard(name=name, title=name, summary=summary, source="given by name", model=name)
+    shown = local_name(name)
+    return BaselineCard(name=shown, title=shown, summary=summary, source="given by name", model=name)
 
 
 def builder(model: str) -> Callable[..., Any]:
@@ -46,7 +49,7 @@ def builder(model: str) -> Callable[..., Any]:
     return registry.models.get(model)
 
 
-def make_model(name: str | Path, info: TaskInfo, **config: Any) -> nn.Module:
+def make_model(name: Model, info: TaskInfo, **config: Any) -> nn.Module:
     """A model for a task, untrained, its weights drawn from torch's global generator.
 
     name: as in `resolve_model`. config: options of the builder; they override those of the card.

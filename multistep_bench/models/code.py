@@ -8,6 +8,9 @@ builder. Covered are the files that define them and what these files import, and
     of multistep_bench:  modules of `multistep_bench.models`, except those that build and check any model
     of other libraries:  nothing; where a model consists of nothing else, the file of its builder stands for it
 
+What a script or a notebook defines and gives as an object, see `models.local`, is in no such file: its definitions are
+hashed as they are found from the object, see `models.definitions`, and the files of the user's modules that they use.
+
 What counts is each file's syntax, see `multistep_bench.models.syntax`, and not its name or its folder: a file that is
 moved or renamed keeps the hash as long as the code that imports it reads the same. Files are read from disk.
 """
@@ -17,7 +20,6 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -27,6 +29,9 @@ from typing import Any, NoReturn
 from torch import nn
 
 from multistep_bench.errors import ModelError
+from multistep_bench.models.definitions import Walk
+from multistep_bench.models.local import is_local
+from multistep_bench.models.origin import MAIN, is_importable, is_installed
 from multistep_bench.models.syntax import Source, parsed
 
 OURS = "multistep_bench.models"
@@ -39,11 +44,13 @@ MACHINERY = {
     "build",
     "code",
     "construct",
+    "definitions",
     "flops",
+    "local",
+    "origin",
+    "source_text",
     "syntax",
 }
-INSTALLED = {"site-packages", "dist-packages"}
-STANDARD = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
 
 Modules = dict[Path, str]  # source file → name of the module
 
@@ -54,14 +61,36 @@ def code_sha256(module: nn.Module, builder: Callable[..., Any]) -> str:
     builder: what returned `module`. Raises `ModelError` where a part is defined in no source file, or in one that
     cannot be parsed.
     """
-    sources = {_source_file(part, name): name for part in _parts(module, builder) if (name := _module_of(part))}
-    modules = {path: name for path, name in sources.items() if _counts(name, path)}
+    parts = _parts(module, builder)
+    if is_local(builder):
+        return _of_definitions(parts, builder)
+    modules = _modules_of(parts)
     if modules:
         files = set(_with_imports(modules))
     else:
         files = {_source_file(part, name) for part in _definitions(builder) if (name := _module_of(part))}
     digests = sorted(_parse(path).sha256 for path in files)
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _of_definitions(parts: set[Any], builder: Callable[..., Any]) -> str:
+    """The hash of a model that a script or a notebook defines."""
+    own = [part for part in parts if not is_importable(part) and _module_of(part)]
+    walks = [Walk(part, part.__qualname__) for part in own] + [Walk(builder, "the model")]
+    modules = _modules_of({*parts, *(part for walk in walks for part in walk.outside)} - set(own))
+    for walk in walks:
+        found = [(name, getattr(sys.modules.get(name), "__file__", None) or "") for name in walk.modules]
+        named = [(name, Path(file).resolve()) for name, file in found if file.endswith(".py")]
+        named += [each for package, source in walk.imports for each in _imports(source, package)]
+        modules.update({path: name for name, path in named if _counts(name, path)})
+    digests = {_parse(path).sha256 for path in _with_imports(modules)} | {walk.sha256 for walk in walks}
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+def _modules_of(parts: Iterable[Any]) -> Modules:
+    """The modules that define parts of a model and count."""
+    sources = {_source_file(part, name): name for part in parts if (name := _module_of(part))}
+    return {path: name for path, name in sources.items() if _counts(name, path)}
 
 
 def _parts(module: nn.Module, builder: Callable[..., Any]) -> set[Any]:
@@ -112,7 +141,7 @@ def _source_file(definition: Any, name: str) -> Path:
     """
     loaded = [getattr(sys.modules.get(each), "__file__", None) for each in (name, name.partition(".")[0])]
     files = [Path(file).resolve() for file in loaded if file]
-    if files and not _is_ours(name) and _is_installed(files[-1]):
+    if files and not _is_ours(name) and is_installed(files[-1]):
         return files[0]
     code = getattr(vars(definition).get("forward", definition), "__code__", None)
     made_by_exec = code is not None and not Path(code.co_filename).is_file()
@@ -135,7 +164,7 @@ def _with_imports(modules: Modules) -> Modules:
     while waiting:
         path, name = waiting.pop()
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        if name in ("__main__", "__mp_main__"):
+        if name in MAIN:
             package = getattr(sys.modules[name], "__package__", None) or ""
         for imported, origin in _imports(_parse(path), package):
             if origin not in covered and _counts(imported, origin):
@@ -177,15 +206,11 @@ def _find(name: str) -> Path | None:
 def _counts(name: str, path: Path) -> bool:
     if name == "multistep_bench" or name.startswith("multistep_bench."):
         return _is_ours(name)
-    return not _is_installed(path)
+    return not is_installed(path)
 
 
 def _is_ours(name: str) -> bool:
     return name.startswith(f"{OURS}.") and name.removeprefix(f"{OURS}.") not in MACHINERY
-
-
-def _is_installed(path: Path) -> bool:
-    return not INSTALLED.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in STANDARD)
 
 
 def _parse(path: Path) -> Source:

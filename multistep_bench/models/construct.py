@@ -9,6 +9,8 @@ from torch import nn
 
 from multistep_bench.errors import BenchError, ModelError
 
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 def construct(
     factory: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any], *, what: str
@@ -34,7 +36,14 @@ def construct(
 
 def _check_options(factory: Callable[..., Any], given: int, options: Mapping[str, Any], what: str) -> None:
     takes_nothing = isinstance(factory, type) and factory.__init__ is nn.Module.__init__
-    parameters = [] if takes_nothing else list(inspect.signature(factory).parameters.values())[given:]
+    parameters = [] if takes_nothing else list(inspect.signature(factory).parameters.values())
+    places = [each for each in parameters if each.kind in POSITIONAL]
+    if len(places) < given and not any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        raise ModelError(
+            f"{what} takes no argument, and it is called with the task's TaskInfo, which tells the shape of its inputs;"
+            " write def __init__(self, task, ...) for a class, def build(task, ...) for a function"
+        )
+    parameters = parameters[given:]
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
     known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]

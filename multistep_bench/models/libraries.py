@@ -1,10 +1,11 @@
-"""Libraries whose models are asked for as "PREFIX/NAME"."""
+"""Libraries whose models are asked for as "PREFIX/NAME"; one of them is the program that calls us."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from multistep_bench.models import external, hf
+from multistep_bench.cards import LOCAL
+from multistep_bench.models import external, hf, local
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Library:
 LIBRARIES = {
     external.PREFIX: Library(external.timm_names, external.timm_builder, external.timm_source),
     hf.PREFIX: Library(hf.hf_names, hf.hf_builder, hf.hf_source),
+    LOCAL: Library(local.local_names, local.local_builder, local.local_source),
 }
 
 

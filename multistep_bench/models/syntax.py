@@ -31,7 +31,7 @@ def parsed(content: bytes) -> Source:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         tree = ast.parse(content)
-    return Source(hashlib.sha256(reduced(tree).encode()).hexdigest(), tuple(_imports(tree)))
+    return Source(hashlib.sha256(reduced(tree).encode()).hexdigest(), tuple(imports_of(tree)))
 
 
 def reduced(tree: ast.Module) -> str:
@@ -42,19 +42,19 @@ def reduced(tree: ast.Module) -> str:
 
 
 def _statements(body: list[ast.stmt]) -> list[str]:
-    return [_text(node) for node in body if not _has_no_effect(node)]
+    return [text_of(node) for node in body if not _has_no_effect(node)]
 
 
 def _has_no_effect(node: ast.stmt) -> bool:
     return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A node by its type and its non-empty fields, by name; a plain value in ASCII."""
     if isinstance(value, list):
         if value and isinstance(value[0], ast.stmt):
             return f"[{','.join(_statements(value))}]"
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(map(text_of, value))}]"
     if not isinstance(value, ast.AST):
         return ascii(value)
     if isinstance(value, ast.Constant):
@@ -68,7 +68,7 @@ def _text(value: Any) -> str:
         fields["exc"] = value.exc.func  # without its words
     if isinstance(value, ast.Assert):
         fields["msg"] = None
-    shown = {name: _text(field) for name, field in sorted(fields.items()) if name not in UNSEEN_FIELDS}
+    shown = {name: text_of(field) for name, field in sorted(fields.items()) if name not in UNSEEN_FIELDS}
     kept = ",".join(f"{name}={text}" for name, text in shown.items() if text not in ("[]", "None"))
     return f"{type(value).__name__}({kept})"
 
@@ -97,7 +97,8 @@ def _aliases(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
             yield f"{'.' * node.level}{node.module or ''}:{alias.name} as {renamed}"
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+def imports_of(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
+    """(dots, module, name or "") of each import, wherever in the tree it stands."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name, "") for alias in node.names)

@@ -12,6 +12,7 @@ from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.claims import Finding, Name, findings, names, read_claims
 
 CLAIMS = "results/claims.toml"  # not beside the cards, every one of which is a baseline
+EFFECTS = {"faster": "ΔS", "likelier": "Δp", "more accurate": "ΔA", "no difference": "ΔS", "no plateau": "time"}
 COLUMNS = ("claim", "task", "protocol", "n", "effect", "p", "verdict", "command")
 
 _BLOCK = re.compile(r"^<!-- claims -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
@@ -54,7 +55,8 @@ def claims_table(found: Sequence[Finding]) -> Iterator[str]:
 def _cells(finding: Finding) -> list[str]:
     claim, effect = finding.claim, finding.effect
     sizes = f"{finding.n}, {finding.n_reference}" if finding.n_reference else str(finding.n)
-    name, sign = ("time", "") if claim.rule == "no plateau" else ("ΔS", "+")
+    name = EFFECTS[claim.rule]
+    sign = "+" if claim.reference else ""
     return [
         claim.text,
         f"`{finding.task}`",

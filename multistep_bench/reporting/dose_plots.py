@@ -1,6 +1,6 @@
 """The dose plot: p and S against one numeric option of a model, such as the temperature of its attention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,13 @@ def plot_dose(runs: Sequence[Run], score: Score, path: str | Path, *, by: str | 
     groups: dict[str, list[tuple[str, RunScore]]] = {}
     for label, run in zip(labels, score.runs, strict=True):
         groups.setdefault(task_label(run.spec), []).append((label, run))
-    parted = {task: part_doses(members, key) for task, members in groups.items()}
+    return write_doses({task: part_doses(members, key) for task, members in groups.items()}, key, path)
+
+
+def write_doses(
+    parted: Mapping[str, tuple[Dosed, Named]], key: str, path: str | Path, *, source: str | None = None
+) -> Path:
+    """Writes the dose plot of what `part_doses` made of each task, by task; source: see `figures.save`."""
     with figures.style():
         figure = figures.new_figure(PAGE, (PANEL_HEIGHT + 0.4) * len(parted) + 0.6)
         grid = figure.subplots(len(parted), len(QUANTITIES), squeeze=False)
@@ -51,7 +57,7 @@ def plot_dose(runs: Sequence[Run], score: Score, path: str | Path, *, by: str | 
                 draw_dose(axes, doses, others, quantity, key)
             row[0].set_title(task, loc="left")
         figure_legend(figure, _legend(parted.values()))
-        return figures.save(figure, path)
+        return figures.save(figure, path, source=source)
 
 
 def dose_of(spec: RunSpec, key: str) -> float | None:
@@ -131,7 +137,7 @@ def _rate_looks(run: RunScore) -> dict[str, Look]:
     return {f"learning rate {rate_label(rate)}": figures.series_style(index) for index, rate in enumerate(rates)}
 
 
-def _legend(parted: Sequence[tuple[Dosed, Named]] | Any) -> dict[str, Line2D]:
+def _legend(parted: Iterable[tuple[Dosed, Named]]) -> dict[str, Line2D]:
     """Names of all lines; a rate or a run that stands in several rows is named once."""
     entries: dict[str, Line2D] = {}
     for doses, others in parted:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import INK, MUTED, PAGE, PAPER, SERIES, Look, figure_legend
 from multistep_bench.reporting.labels import run_labels, task_label
+from multistep_bench.reporting.paper import paper
 from multistep_bench.reporting.references import Results, split_name
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.comparable import refusals
@@ -25,7 +27,7 @@ from multistep_bench.strict import content_sha256
 SIGNIFICANT = 0.05
 ROW_HEIGHT = 0.155  # inches
 FRAME_HEIGHT = 0.9  # of the axis below and the legend
-SHARE_OF_LABELS = 0.42  # of the figure's width
+COLUMN_LINES = 60  # more rows and names of tasks than that stand in two columns
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,15 @@ def write_forest(rows: Sequence[ForestRow], path: str | Path, left_out: Sequence
 
     left_out: sentences that stand above the legend.
     """
-    lines = len(rows) + len(dict.fromkeys(row.task for row in rows))
+    columns = _columns(rows)
+    lines = max(map(_lines, columns))
     with figures.style():
         figure = figures.new_figure(PAGE, lines * ROW_HEIGHT + FRAME_HEIGHT)
-        draw_forest(figure.subplots(), rows)
+        panels = figure.subplots(1, len(columns), sharex=True, squeeze=False)[0]
+        for axes, column in zip(panels, columns, strict=True):
+            draw_forest(axes, column)
+            axes.set_ylim(bottom=0.4 - lines)
+        _name_axis(panels)
         figure_legend(
             figure,
             {
@@ -151,6 +158,31 @@ def write_forest(rows: Sequence[ForestRow], path: str | Path, left_out: Sequence
             "; ".join(left_out) or None,
         )
         return figures.save(figure, path, source=rows_sha256(rows))
+
+
+def _columns(rows: Sequence[ForestRow]) -> list[list[ForestRow]]:
+    """The rows of whole tasks in one column, or in two of about one height where that is too high and the page wide."""
+    tasks = [[row for row in rows if row.task == task] for task in dict.fromkeys(row.task for row in rows)]
+    if _lines(rows) <= COLUMN_LINES or len(tasks) == 1 or (paper().width or PAGE) < PAGE:
+        return [list(rows)]
+    splits = [[list(chain(*part)) for part in (tasks[:index], tasks[index:])] for index in range(1, len(tasks))]
+    return min(splits, key=lambda columns: max(map(_lines, columns)))
+
+
+def _lines(rows: Sequence[ForestRow]) -> int:
+    return len(rows) + len({row.task for row in rows})
+
+
+def _name_axis(panels: Sequence[Axes]) -> None:
+    """Names the shared horizontal axis of panels and ends it on ticks; two panels leave less room for both."""
+    wide = len(panels) == 1
+    locator = MaxNLocator(6 if wide else 4, steps=[1, 2, 5, 10])
+    ends = locator.tick_values(*panels[0].get_xlim())
+    name, than = ("ΔS, difference in convergence speed", " than the reference") if wide else ("ΔS", "")
+    for axes in panels:
+        axes.xaxis.set_major_locator(locator)
+        axes.set_xlim(ends[0], ends[-1])
+        axes.set_xlabel(f"{name}\n← slower{than}, faster →")
 
 
 def draw_forest(axes: Axes, rows: Sequence[ForestRow]) -> None:
@@ -174,10 +206,6 @@ def draw_forest(axes: Axes, rows: Sequence[ForestRow]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-len(ticks) + 0.4, 0.6)
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    ends = axes.xaxis.get_major_locator().tick_values(*axes.get_xlim())
-    axes.set_xlim(ends[0], ends[-1])  # the axis ends on ticks
-    axes.set_xlabel("ΔS, difference in convergence speed\n← slower than the reference, faster →")
 
 
 def _mark(*, significant: bool) -> Look:

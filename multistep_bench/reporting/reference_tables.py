@@ -2,7 +2,7 @@
 
 A table begins with the line `<!-- results: TASK PROTOCOL -->`, the one over all tasks with `<!-- results: all -->`, and
 ends with `<!-- end -->`. What stands between the two is replaced; everything else is left as it is. The forest plot
-that a page shows as figures/forest-PROTOCOL.png is drawn with them; see also `claims_table`.
+that a page shows as figures/forest-PROTOCOL.png is drawn with them; see also `claims_table` and `dose_tables`.
 """
 
 import re
@@ -13,12 +13,20 @@ from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import card_folder
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.claims_table import replace_claims
+from multistep_bench.reporting.dose_tables import replace_doses
 from multistep_bench.reporting.figures import source_of
 from multistep_bench.reporting.forest_plots import reference_rows, rows_sha256, write_forest
 from multistep_bench.reporting.labels import changes_label, counted, number, rate_label
-from multistep_bench.reporting.references import RULES, Reference, Results, read_references, reference_runs
+from multistep_bench.reporting.markdown import difference, ends, interval, share, table
+from multistep_bench.reporting.references import (
+    RULES,
+    Reference,
+    Results,
+    read_references,
+    reference_runs,
+    split_name,
+)
 from multistep_bench.scoring.run import RunScore
-from multistep_bench.scoring.statistics import Interval
 
 PAGE = "README.md"
 ALL = "all"  # the name of the table over all tasks
@@ -30,7 +38,7 @@ _BLOCK = re.compile(r"^<!-- results: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL 
 
 
 def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
-    """Brings the tables and forest plots of a page up to date; returns whether they were.
+    """Brings the tables, forest and dose plots of a page up to date; returns whether they were.
 
     folder: of the baselines, with README.md and results/. check: write nothing.
     Raises `BenchError` where there is no page or run, or where their tables and runs are not of the same tasks.
@@ -42,13 +50,17 @@ def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
     text = page.read_text(encoding="utf-8")
     results = read_references(paths)
     made = replace_claims(replace_tables(text, results, str(page)), folder, paths, str(page))
+    made, doses = replace_doses(made, results, str(page))
     stale = [name for name in _FOREST.findall(made) if not _forest_is_current(folder, results, name)]
+    undrawn = [each for each in doses if source_of(folder / each.figure) != each.sha256()]
     if not check:
+        for each in undrawn:
+            each.draw(folder)
         for protocol in stale:
             write_forest(reference_rows(results, protocol), folder / _forest_path(protocol))
         if made != text:
             write_atomically(page, made)
-    return made == text and not stale
+    return made == text and not stale and not undrawn
 
 
 def _forest_path(protocol: str) -> str:
@@ -82,7 +94,7 @@ def overview(results: Results) -> Iterator[str]:
     """A row a task and protocol, a column a rule that was run in more than one of them: ΔS against the plain model."""
     ran = [entry.rule for entries in results.values() for entry in entries if entry.comparison]
     rules = [rule for rule in RULES if ran.count(rule) > 1]
-    yield from _table(
+    yield from table(
         ("task", "protocol", "plain model", "its p", "its S", *(f"ΔS {RULES[rule]}" for rule in rules)),
         (row for key, entries in results.items() for row in _overview_rows(key, entries, rules)),
     )
@@ -92,11 +104,11 @@ def overview(results: Results) -> Iterator[str]:
 
 def _overview_rows(key: tuple[str, str], entries: Sequence[Reference], rules: Sequence[str]) -> Iterator[list[str]]:
     for plain in entries:
-        family = {entry.rule: entry for entry in entries if entry.model.startswith(f"{plain.model}_")}
+        family = {entry.rule: entry for entry in entries if split_name(entry.model)[0] == plain.model}
         if not plain.rule and any(entry.comparison for entry in family.values()):
             grid = plain.score.grid
             effects = [_effect(family[rule]) if rule in family else "–" for rule in rules]
-            yield [f"`{key[0]}`", key[1], f"`{plain.model}`", _share(grid.events, grid.n), _speed(plain), *effects]
+            yield [f"`{key[0]}`", key[1], f"`{plain.model}`", share(grid.events, grid.n), _speed(plain), *effects]
 
 
 def _effect(entry: Reference) -> str:
@@ -111,19 +123,22 @@ def _speed(entry: Reference) -> str:
 
 
 def details(entries: Sequence[Reference]) -> Iterator[str]:
-    """The protocol and levels of a task, a row a model, then the runs under a changed protocol."""
+    """The protocol and levels of a task, a row a model, then the runs under a changed protocol.
+
+    Runs of a changed model stand in the tables of `dose_tables`.
+    """
     regular = [entry for entry in entries if not entry.score.spec.changes]
     if regular:
         yield from _settings(regular[0].score)
         yield ""
-        yield from _table(_columns(regular), (_cells(entry, _auxiliary(regular)) for entry in regular))
+        yield from table(_columns(regular), (_cells(entry, _auxiliary(regular)) for entry in regular))
     for entry in entries:
-        if entry.score.spec.changes:
+        if entry.score.spec.changes and not entry.variant:
             grid = entry.score.grid
             yield ""
             yield (
-                f"`{entry.model}` with {changes_label(entry.score.spec)}: {_share(grid.events, grid.n)},"
-                f" S {_interval(grid.speed)}, {_final(entry.score)} {_interval(grid.final_accuracy)}."
+                f"`{entry.model}` with {changes_label(entry.score.spec)}: {share(grid.events, grid.n)},"
+                f" S {interval(grid.speed)}, {_final(entry.score)} {interval(grid.final_accuracy)}."
             )
 
 
@@ -158,29 +173,10 @@ def _cells(entry: Reference, auxiliary: Sequence[str]) -> list[str]:
     return [
         f"`{entry.model}`",
         *(f"{rate.events}/{rate.n}" for rate in score.by_rate),
-        f"{_share(score.grid.events, score.grid.n)} {_ends(score.grid.probability)}",
-        _interval(score.grid.speed),
-        _interval(score.grid.final_accuracy),
+        f"{share(score.grid.events, score.grid.n)} {ends(score.grid.probability)}",
+        interval(score.grid.speed),
+        interval(score.grid.final_accuracy),
         *(number(score.auxiliary.get(name)) for name in auxiliary),
-        f"{compared.speed.estimate:+.2f} [{compared.speed.low:+.2f}, {compared.speed.high:+.2f}]" if compared else "–",
+        difference(compared.speed) if compared else "–",
         "–" if entry.corrected_p is None else f"{entry.corrected_p:.2g}",
     ]
-
-
-def _share(events: int, n: int) -> str:
-    return f"{events}/{n} = {events / n:.2f}"
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.estimate:.2f} {_ends(interval)}"
-
-
-def _ends(interval: Interval | None) -> str:
-    return "" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _table(columns: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(columns)} |"
-    yield f"|{'---|' * len(columns)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"

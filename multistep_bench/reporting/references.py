@@ -37,7 +37,7 @@ RULES = {
 
 
 def reference_runs(folder: Path | None = None) -> list[Path]:
-    """Every reference run, sorted: the packed files results/TASK/PROTOCOL/MODEL.jsonl.
+    """Every reference run, sorted: the packed files results/TASK/PROTOCOL/MODEL[-VARIANT].jsonl.
 
     folder: of the baselines, by default that of the suite; an installed wheel carries no results and gives no run.
     """
@@ -70,7 +70,7 @@ def write_older_code(names: Iterable[str], folder: Path | None = None) -> None:
 
 
 def reference_name(path: Path) -> str:
-    """TASK/PROTOCOL/MODEL of a reference run's file."""
+    """TASK/PROTOCOL/MODEL[-VARIANT] of a reference run's file."""
     return "/".join([*path.parts[-3:-1], path.stem])
 
 
@@ -89,6 +89,11 @@ class Reference:
     @property
     def model(self) -> str:
         return self.score.spec.model.name
+
+    @property
+    def variant(self) -> bool:
+        """The model is not as its card says: a dose of some option, see `dose_tables`."""
+        return any(key.startswith(("model.", "recipe.")) for key in self.score.spec.changes)
 
     @cached_property
     def rule(self) -> str:

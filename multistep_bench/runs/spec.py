@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from multistep_bench import seeds
-from multistep_bench.cards import BaselineCard, TaskCard
+from multistep_bench.cards import LOCAL, BaselineCard, TaskCard
 from multistep_bench.protocol import Protocol, Recipe
 from multistep_bench.strict import Strict, content_sha256
 
@@ -35,7 +35,8 @@ class Cell:
 class ModelSpec(Strict):
     """A model as it is trained: its name, what builds it, and what it costs.
 
-    builder:          a registered name, "timm/NAME" or "package.module:build".
+    builder:          a registered name, "timm/NAME", "package.module:build", or "local/NAME@HASH" of a model that a
+                      script or a notebook defines.
     parameters:       number of trainable parameters.
     flops_per_sample: of one forward pass, see `models.flops`, None where it cannot be counted.
     training_flops_per_sample: of the forward and backward pass of a training step, None where it was not counted.
@@ -51,6 +52,11 @@ class ModelSpec(Strict):
     flops_per_sample: int | None = Field(ge=0)
     training_flops_per_sample: int | None = Field(default=None, ge=0)
     code_sha256: str
+
+    @property
+    def local(self) -> bool:
+        """Whether a script or a notebook defines it, so that no other program can build it by its name."""
+        return self.builder.startswith(LOCAL)
 
     def card(self) -> BaselineCard:
         """The card that builds this model again."""

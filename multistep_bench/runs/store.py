@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame  # pyright: ignore[reportMissingImports]
     from torch import nn
 
+    from multistep_bench.models.local import Model
+
 RUN_SCHEMA = "msb.run/2"
 CELL_SCHEMA = "msb.cell/2"
 RUN_FILE = "run.jsonl"
@@ -95,14 +97,20 @@ class Run:
         return frame(curve_rows(self))
 
     def model(
-        self, cell: Cell | None = None, *, rate: float | None = None, seed: int | None = None, at: str | int = "final"
+        self,
+        cell: Cell | None = None,
+        *,
+        model: "Model | None" = None,
+        rate: float | None = None,
+        seed: int | None = None,
+        at: str | int = "final",
     ) -> "nn.Module":
         """The trained model of a cell whose weights were kept, see `load_model`; cell: instead of rate and seed."""
         from multistep_bench.training.kept import load_model
 
         if cell is not None:
             rate, seed = self.spec.learning_rate(cell), cell.seed_index
-        return load_model(self, rate=rate, seed=seed, at=at)
+        return load_model(self, model=model, rate=rate, seed=seed, at=at)
 
     @property
     def missing(self) -> list[Cell]:

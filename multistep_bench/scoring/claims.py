@@ -1,10 +1,12 @@
 """Claims about models, each with the rule that decides it, and what the stored runs say.
 
 A claim declares what is said, of which model against which, on which tasks under which protocols, and by which rule it
-is decided, so that no verdict is given by hand. The rules, on ΔS = S − S of the reference over all cells:
+is decided, so that no verdict is given by hand. The rules, on differences from the reference over all cells:
 
-    faster:        holds where ΔS > 0, does not hold where ΔS < 0; both only if its 95 % interval excludes 0 and the
+    faster:        holds where ΔS > 0, does not hold where ΔS < 0; both only if its 95 % interval excludes 0 and its
                    permutation test, corrected by Holm over all comparisons of the table, has p < `SIGNIFICANT`.
+    likelier:      the same of Δp and Boschloo's test.
+    more accurate: the same of ΔA, of tasks that measure an accuracy.
     no difference: holds where the interval lies within ±`margin`; does not hold where ΔS differs from 0 as above and
                    the interval reaches beyond the margin.
     no plateau:    of the model alone: holds where every cell jumps and the interval of its mean time, failures counted
@@ -23,6 +25,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from multistep_bench.cards import read_toml
+from multistep_bench.errors import BenchError
 from multistep_bench.runs.store import Run
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.gate import NO_PLATEAU
@@ -34,9 +37,10 @@ from multistep_bench.strict import Strict, validated
 
 SIGNIFICANT = 0.05
 
-Rule = Literal["faster", "no difference", "no plateau"]
+Rule = Literal["faster", "likelier", "more accurate", "no difference", "no plateau"]
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
 Name = tuple[str, str, str]  # task, protocol, model
+Tested = tuple[Interval, float]  # an effect and its p-value
 
 
 class Claim(Strict):
@@ -69,7 +73,8 @@ class Claims(Strict):
 class Finding:
     """What the runs say of a claim on one task under one protocol.
 
-    effect: ΔS, or the mean time as a share of the budget under "no plateau". p: corrected, where two are compared.
+    effect: the difference that the rule is about, or the mean time as a share of the budget under "no plateau".
+    p:      corrected, where two are compared.
     n, n_reference: cells. All None or 0 where the claim is not tested.
     """
 
@@ -105,13 +110,15 @@ def findings(claims: Sequence[Claim], runs: Mapping[Name, Run]) -> list[Finding]
     places = [(claim, task, protocol) for claim in claims for task in claim.tasks for protocol in claim.protocols]
     wanted = names(claims)
     scores = {name: score for name in wanted & runs.keys() if _complete(score := score_run(runs[name]))}
-    compared: dict[int, SetComparison] = {}
+    compared: dict[int, Tested] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     for index, (claim, task, protocol) in enumerate(places):
         pair = [(task, protocol, model) for model in (claim.model, claim.reference) if model]
         if len(pair) == 2 and all(name in scores for name in pair):
             a, b = (runs[name] for name in pair)
-            compared[index] = compare(a, b, same_recipe=True).grid
-    corrected = dict(zip(compared, holm([each.permutation for each in compared.values()]), strict=True))
+            grid = compare(a, b, same_recipe=True).grid
+            compared[index], sizes[index] = _tested(claim, grid, a), (grid.n_a, grid.n_b)
+    corrected = dict(zip(compared, holm([p for _, p in compared.values()]), strict=True))
     made: list[Finding] = []
     for index, (claim, task, protocol) in enumerate(places):
         score = scores.get((task, protocol, claim.model))
@@ -120,18 +127,30 @@ def findings(claims: Sequence[Claim], runs: Mapping[Name, Run]) -> list[Finding]
             time = Interval(1 - speed.estimate, 1 - speed.high, 1 - speed.low)
             made.append(Finding(claim, task, protocol, _at_once(score.grid.events, n, time), n, 0, time))
         elif index in compared:
-            grid, p = compared[index], corrected[index]
-            verdict = decide(claim, grid.speed, p)
-            made.append(Finding(claim, task, protocol, verdict, grid.n_a, grid.n_b, grid.speed, p))
+            effect, p = compared[index][0], corrected[index]
+            made.append(Finding(claim, task, protocol, decide(claim, effect, p), *sizes[index], effect, p))
         else:
             made.append(Finding(claim, task, protocol, "not tested"))
     return made
 
 
+def _tested(claim: Claim, grid: SetComparison, run: Run) -> Tested:
+    """The difference that a claim is about, and the p-value of its test."""
+    levels = run.spec.task.levels
+    if claim.rule == "likelier" and grid.probability is not None and grid.boschloo is not None:
+        return grid.probability, grid.boschloo
+    if claim.rule == "more accurate" and levels.measure == "accuracy":
+        return grid.final, grid.final_permutation
+    if claim.rule in ("faster", "no difference"):
+        return grid.speed, grid.permutation
+    measured = "has no Eureka-moments" if claim.rule == "likelier" else f"measures a {levels.measure}"
+    raise BenchError(f"'{claim.text}' cannot be decided on {run.spec.task.id}, which {measured}; take another rule")
+
+
 def decide(claim: Claim, effect: Interval, p: float) -> Verdict:
-    """The verdict on a claim that compares, from ΔS and its corrected p; see the head of this file."""
+    """The verdict on a claim that compares, from the effect and its corrected p; see the head of this file."""
     differs = p < SIGNIFICANT and not effect.low <= 0 <= effect.high
-    if claim.rule == "faster":
+    if claim.rule != "no difference":
         return ("holds" if effect.estimate > 0 else "does not hold") if differs else "undecided"
     assert claim.margin is not None
     if -claim.margin <= effect.low and effect.high <= claim.margin:

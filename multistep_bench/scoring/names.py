@@ -8,12 +8,15 @@ from multistep_bench.runs.spec import RunSpec
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.score import Score
 
+CODE_LENGTH = 8  # of a hash, in a label
+
 
 def run_labels(runs: Sequence[RunScore]) -> list[str]:
     """A name for each run that tells it from the others on its task: the model's, with its changes where needed.
 
     Where runs of one model have some changes in common, the name holds only the others, the shortest first and without
-    their section: "vit · depth=4, attention=linear". A run that repeats another on its task has a number.
+    their section: "vit · depth=4, attention=linear". Where they differ in nothing but the model's code, it holds the
+    beginning of the code's hash. A run that repeats another on its task has a number.
     """
     alike: dict[tuple[str, str], list[RunSpec]] = {}
     for run in runs:
@@ -26,8 +29,10 @@ def run_labels(runs: Sequence[RunScore]) -> list[str]:
             for key, value in run.spec.changes.items()
             if any(key not in spec.changes or spec.changes[key] != value for spec in others)
         }
+        twins = {spec.model.code_sha256 for spec in others if spec.changes == run.spec.changes}
         name = printable(run.spec.model.name, ONE_LINE)
-        labels.append(f"{name} · {_differences(own, others)}" if own else name)
+        parts = [_differences(own, others)] * bool(own) + [f"code {_code(run.spec)}"] * (len(twins) > 1)
+        labels.append(f"{name} · {', '.join(parts)}" if parts else name)
     return _numbered([(task_label(run.spec), label) for run, label in zip(runs, labels, strict=True)])
 
 
@@ -43,13 +48,15 @@ def labels_of_one_task(runs: Sequence[RunScore]) -> list[str]:
 
 
 def overall_labels(score: Score) -> list[str]:
-    """A name for each entry of `score.overall`: that of its model's runs."""
+    """A name for each entry of `score.overall`: that of its model's runs, the longest of those on several tasks."""
     labels = run_labels(score.runs)
-    named = {
-        (run.spec.model.name, run.spec.protocol_name, str(run.spec.changes)): label
-        for run, label in zip(score.runs, labels, strict=True)
-    }
-    return [named[entry.model, entry.protocol, str(entry.changes)] for entry in score.overall]
+    named: dict[tuple[str | None, ...], str] = {}
+    for run, label in zip(score.runs, labels, strict=True):
+        spec = run.spec
+        key = spec.model.name, spec.protocol_name, str(spec.changes)
+        for code in (None, spec.model.code_sha256):  # on a task with no other run of its model a name lacks the rest
+            named[*key, code] = max(named.get((*key, code), ""), label, key=len)
+    return [named[entry.model, entry.protocol, str(entry.changes), entry.code] for entry in score.overall]
 
 
 def _numbered(labels: Sequence[tuple[str, str]]) -> list[str]:
@@ -90,6 +97,10 @@ def _name_in_section(key: str) -> str:
 
 def _listed(changes: Mapping[str, object]) -> str:
     return printable(", ".join(f"{key}={_short(value)}" for key, value in changes.items()), ONE_LINE)
+
+
+def _code(spec: RunSpec) -> str:
+    return printable(spec.model.code_sha256[:CODE_LENGTH], ONE_LINE)
 
 
 def _short(value: object) -> object:

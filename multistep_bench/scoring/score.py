@@ -32,6 +32,7 @@ class OverallScore:
     grid:       Q over all cells; tuned: at tuned learning rates. None where no task counts, and for tuned
                 also where a task has one seed.
     robustness: Q over the grid under each of `run.ROBUSTNESS_FRACTIONS`.
+    code:       hash of the model's code where runs of it with several codes are scored together, else None.
     """
 
     model: str
@@ -42,6 +43,7 @@ class OverallScore:
     grid: Interval | None
     tuned: Interval | None
     robustness: tuple[float, ...]
+    code: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +110,7 @@ class Score:
 
 
 def score(runs: str | Path | Run | Iterable[str | Path | Run], tasks: Iterable[str] | None = None) -> Score:
-    """The score of runs, and Q of each model over its tasks.
+    """The score of runs, and Q of each model over its tasks; a model whose code changed counts as two.
 
     runs:  run folders, or runs already read, or one of these. Cells without a record count as failures and are named.
     tasks: the task ids that Q is the mean of, where a task without a run counts 0; by default the tasks
@@ -124,33 +126,58 @@ def score(runs: str | Path | Run | Iterable[str | Path | Run], tasks: Iterable[s
         raise RunError("there is no run to score; give at least one run folder")
     groups = _groups(places, scored)
     wanted = None if tasks is None else tuple(tasks)
-    return Score(tuple(scored), tuple(overall_score(group, wanted) for group in groups))
+    keys = [_key(group[0]) for group in groups]
+    codes = [group[0].spec.model.code_sha256 if keys.count(_key(group[0])) > 1 else None for group in groups]
+    overall = (overall_score(group, wanted, code=code) for group, code in zip(groups, codes, strict=True))
+    return Score(tuple(scored), tuple(overall))
+
+
+def _key(run: RunScore) -> str:
+    """Equal for runs that Q is the mean of: those of one model, protocol and set of changes."""
+    return content_sha256([run.spec.model.name, run.spec.protocol_name, run.spec.changes])
 
 
 def _groups(places: Sequence[str], scored: Sequence[RunScore]) -> list[list[RunScore]]:
-    """The runs of each model, protocol and set of changes; raises `RunError` where they contradict each other."""
+    """The runs of each model, protocol and set of changes, those of each code apart where a task has several.
+
+    Raises `RunError` where they contradict each other.
+    """
     cards: dict[str, tuple[str, str]] = {}
-    groups: dict[str, dict[str, tuple[str, RunScore]]] = {}
+    groups: dict[str, list[tuple[str, RunScore]]] = {}
     for place, run in zip(places, scored, strict=True):
-        task, model = run.spec.task, run.spec.model
+        task = run.spec.task
         first, sha256 = cards.setdefault(content_sha256([task.id, run.spec.changes]), (place, task.sha256()))
         if sha256 != task.sha256():
             raise RunError(
                 f"{first} and {place} were trained on different cards of {task.id} ({sha256[:12]},"
                 f" {task.sha256()[:12]}); score them apart"
             )
-        group = groups.setdefault(content_sha256([model.name, run.spec.protocol_name, run.spec.changes]), {})
-        if task.id in group:
+        groups.setdefault(_key(run), []).append((place, run))
+    return [part for group in groups.values() for part in _by_code(group)]
+
+
+def _by_code(group: Sequence[tuple[str, RunScore]]) -> list[list[RunScore]]:
+    """The runs of a model as one part, or as one for each code of the model where a task was trained with several."""
+    codes: dict[str, dict[str, tuple[str, RunScore]]] = {}
+    for place, run in group:
+        spec = run.spec
+        same = codes.setdefault(spec.model.code_sha256, {})
+        if spec.task.id in same:
             raise RunError(
-                f"{group[task.id][0]} and {place} are two runs of {model.name} on {task.id}"
-                f" {run.spec.protocol_name}; score one of them"
+                f"{same[spec.task.id][0]} and {place} are two runs of {spec.model.name} on {spec.task.id}"
+                f" {spec.protocol_name}; score one of them"
             )
-        group[task.id] = place, run
-    return [[run for _, run in group.values()] for group in groups.values()]
+        same[spec.task.id] = place, run
+    if len({run.spec.task.id for _, run in group}) == len(group):
+        return [[run for _, run in group]]
+    return [[run for _, run in part.values()] for part in codes.values()]
 
 
-def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> OverallScore:
-    """Q of one model's runs on distinct tasks; wanted: the tasks it is the mean of, by default those of the runs."""
+def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None, *, code: str | None = None) -> OverallScore:
+    """Q of one model's runs on distinct tasks; wanted: the tasks it is the mean of, by default those of the runs.
+
+    code: see `OverallScore`.
+    """
     scored = [run for run in runs if not run.control and (wanted is None or run.spec.task.id in wanted)]
     controls = {run.spec.task.id for run in runs if run.control}
     present = [run.spec.task.id for run in scored]
@@ -172,6 +199,7 @@ def overall_score(runs: Sequence[RunScore], wanted: tuple[str, ...] | None) -> O
             share * float(np.mean([score.profile.estimate for score in scores if score.profile]))
             for scores in fractions
         ),
+        code=code,
     )
 
 

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from multistep_bench.errors import RunError
-from multistep_bench.models.build import build
+from multistep_bench.models.build import build, builder, resolve_model
+from multistep_bench.models.code import code_sha256
+from multistep_bench.models.local import Model
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.folder import CHECKPOINTS_FOLDER
 from multistep_bench.runs.spec import Cell, RunSpec
@@ -193,6 +195,7 @@ def _on_plateau(run: Run, cell: Cell) -> int:
 def load_model(
     run: Run | str | Path,
     *,
+    model: Model | None = None,
     rate: float | None = None,
     seed: int | None = None,
     at: str | int = "final",
@@ -200,13 +203,27 @@ def load_model(
 ) -> nn.Module:
     """The model of one cell as it was at a moment of its training, in evaluation mode, on the CPU.
 
-    run:  a run, or its folder, trained with `keep_checkpoints`. rate, seed: a learning rate of its grid and a seed's
-          index; they may be left out where the run has one. at: as in `samples_at`.
-    Raises `RunError` for a cell that the run has not, or whose weights were not kept.
+    run:   a run, or its folder, trained with `keep_checkpoints`. at: as in `samples_at`.
+    model: the class or function that was trained, if it is a script's or a notebook's and not known to this process.
+    rate, seed: a learning rate of its grid and a seed's index; they may be left out where the run has one.
+    Raises `RunError` for a cell that the run has not, or whose weights were not kept, and for another model or one of
+    other code.
     """
     run = run if isinstance(run, Run) else read_run(run)
+    if model is not None and resolve_model(model).model != run.spec.model.builder:
+        raise _another_model(run)
     cell = find_cell(run.spec, rate, seed)
-    return model_at(run, cell, samples_at(run, cell, at), data_root)
+    loaded = model_at(run, cell, samples_at(run, cell, at), data_root)
+    if model is not None and code_sha256(loaded, builder(run.spec.model.builder)) != run.spec.model.code_sha256:
+        raise _another_model(run)
+    return loaded
+
+
+def _another_model(run: Run) -> RunError:
+    return RunError(
+        f"the model given is not the {run.spec.model.name} that {run.path} has trained, or its code has changed since;"
+        " define it as it was, or train it in a new folder"
+    )
 
 
 def model_at(run: Run, cell: Cell, samples: int, data_root: str | Path | None = None) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
 from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.errors import RunError
+from multistep_bench.models.local import Model
 from multistep_bench.runs.events import Outcome
 from multistep_bench.runs.folder import where_tracebacks_are
 from multistep_bench.runs.machine import versions
@@ -66,7 +67,7 @@ class Execution(Place, total=False):
 
 def run(
     task: str | Path = DEFAULT_TASK,
-    model: str | Path = "vit",
+    model: Model = "vit",
     protocol: str = DEFAULT_PROTOCOL,
     out: str | Path | None = None,
     *,
@@ -77,7 +78,8 @@ def run(
 ) -> Run:
     """Trains every cell of a task's protocol for a model, and resumes what an earlier call left.
 
-    task, model: names, paths of cards; a model also "timm/NAME" or "package.module:build".
+    task, model: names, paths of cards; a model also "timm/NAME" or "package.module:build", or the class or function
+                 itself that builds it, defined wherever you like.
     out:         the run folder, by default one below ./runs named after the specification.
     changes:     see `plan`.
     execution:   see `Execution`.

@@ -15,6 +15,7 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.models import build as models
 from multistep_bench.models.code import code_sha256
 from multistep_bench.models.flops import flops_per_sample, training_flops_per_sample
+from multistep_bench.models.local import Model
 from multistep_bench.runs.spec import ModelSpec, RunSpec
 from multistep_bench.strict import changed
 from multistep_bench.training.randomness import own_randomness, seed_everything
@@ -28,13 +29,14 @@ STARTS = "task., model., protocol. or recipe."
 @own_randomness(torch.device("cpu"))  # also of what the first import of a library draws
 def plan(
     task: str | Path,
-    model: str | Path,
+    model: Model,
     protocol: str,
     changes: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
 ) -> RunSpec:
     """The specification of a run; writes nothing.
 
+    model:   a name, the path of a card, or a class or function that builds it, see `models.build.resolve_model`.
     changes: "task.PARAMETER", "model.OPTION", "protocol.KEY" or "recipe.KEY" → value, laid over the cards.
     Builds the model on the CPU, checks that it takes the task's inputs and answers with logits of the right shape,
     and rehearses its training. Raises a `BenchError` for anything that could not be trained.

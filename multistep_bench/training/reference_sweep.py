@@ -1,20 +1,21 @@
 """The declared reference runs, baselines/results/sweep.toml: which are missing, and where whole ones go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 from multistep_bench.errors import RunError
-from multistep_bench.runs.store import read_run, write_packed
-from multistep_bench.training.sweep import Sweep, read_sweeps
+from multistep_bench.runs.store import Run, read_run, write_packed
+from multistep_bench.training.sweep import UNCHANGED, Sweep, member_name, read_sweeps
 
 DECLARED = "sweep.toml"
 
 
 def declared_references(folder: Path) -> Iterator[tuple[str, Sweep]]:
-    """TASK/PROTOCOL/MODEL of each declared run with a sweep of it alone.
+    """TASK/PROTOCOL/MODEL[-VARIANT] of each declared run with a sweep of it alone.
 
     folder: of the baselines. Raises `CardError` for a file that is no list of sweeps, and `RunError` where there is no
-    file, and for one that names a run twice or has variants, for which a name has no place.
+    file, and for one that names a run twice.
     """
     path = folder / "results" / DECLARED
     if not path.is_file():  # as in an installed wheel
@@ -23,19 +24,17 @@ def declared_references(folder: Path) -> Iterator[tuple[str, Sweep]]:
         )
     seen: set[str] = set()
     for sweep in read_sweeps(path):
-        if sweep.variants:
-            raise RunError(f"{path} has variants ({', '.join(sweep.variants)}); a reference run is a baseline as it is")
-        for task in sweep.tasks:
-            for model in sweep.models:
-                name = f"{task}/{sweep.protocol}/{model}"
-                if name in seen:
-                    raise RunError(f"{path} names {name} twice")
-                seen.add(name)
-                yield name, sweep.model_copy(update={"tasks": (task,), "models": (model,)})
+        for task, model, variant in product(sweep.tasks, sweep.models, sweep.variants or UNCHANGED):
+            name = f"{task}/{sweep.protocol}/{member_name(model, variant)}"
+            if name in seen:
+                raise RunError(f"{path} names {name} twice")
+            seen.add(name)
+            variants = {variant: sweep.variants[variant]} if sweep.variants else {}
+            yield name, sweep.model_copy(update={"tasks": (task,), "models": (model,), "variants": variants})
 
 
-def missing_references(folder: Path, only: str = "") -> tuple[Sweep, ...]:
-    """A sweep for each declared run without a file results/TASK/PROTOCOL/MODEL.jsonl; only: a part of those names.
+def missing_references(folder: Path, only: str = "") -> dict[str, Sweep]:
+    """By name, a sweep for each declared run without a file in results/; only: a part of the names.
 
     Raises `RunError` where no declared run's name contains `only`.
     """
@@ -46,25 +45,30 @@ def missing_references(folder: Path, only: str = "") -> tuple[Sweep, ...]:
             f"no reference run's TASK/PROTOCOL/MODEL contains '{only}'; {folder / 'results' / DECLARED} declares"
             f" {len(declared)}, such as {next(iter(declared), 'none')}"
         )
-    return tuple(sweep for name, sweep in asked.items() if not _place(folder, name).exists())
+    return {name: sweep for name, sweep in asked.items() if not _place(folder, name).exists()}
 
 
-def collect(folder: Path, root: Path) -> list[Path]:
-    """Copies the whole ones of the declared runs that lie below a sweep's root into results/; returns what was added.
-
-    A run with a failed cell stays where it is: the next call tries it again.
-    """
-    added = []
-    for name, _ in declared_references(folder):
+def whole_runs(names: Iterable[str], root: Path) -> dict[str, Run]:
+    """Those of the named runs that lie whole below a sweep's root: no cell missing, none failed."""
+    found = {}
+    for name in names:
         task, protocol, model = name.split("/")
-        found, place = root / task / model / protocol / "run.jsonl", _place(folder, name)
-        if found.is_file() and not place.exists():
-            run = read_run(found)
-            if not run.missing and not run.failed:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                write_packed(place, run)
-                added.append(place)
-    return added
+        path = root / task / model / protocol / "run.jsonl"
+        if path.is_file():
+            run = read_run(path)
+            if not run.missing and not run.failed:  # with a failed cell, the next call tries it again
+                found[name] = run
+    return found
+
+
+def collect(folder: Path, root: Path, only: str = "") -> list[str]:
+    """Copies the whole ones of the missing runs from below a sweep's root into results/; returns their names."""
+    whole = whole_runs(missing_references(folder, only), root)
+    for name, run in whole.items():
+        place = _place(folder, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_packed(place, run)
+    return list(whole)
 
 
 def _place(folder: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK, read_toml
 from multistep_bench.errors import BenchError, CardError, RunError
+from multistep_bench.models.local import Model, name_of
 from multistep_bench.runs.folder import RunFolder
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.runs.store import Run
@@ -101,12 +102,17 @@ def _member(
         spec = plan(task, model, sweep.protocol, {**sweep.changes, **changes}, data_root)
     except BenchError as error:
         raise RunError(f"{model} on {task} cannot be part of the sweep, so nothing was trained: {error}") from None
-    name = spec.model.name + (f"-{variant}" if variant else "")
+    name = member_name(spec.model.name, variant)
     if out is None:
         folder = default_folder(spec, variant)
     else:
         folder = Path(out) / spec.task.id / folder_name(name) / spec.protocol_name
     return Member(spec, f"{name} on {spec.task.id}", folder)
+
+
+def member_name(model: str, variant: str) -> str:
+    """MODEL or MODEL-VARIANT: what a run of a sweep is called, and its folder."""
+    return f"{model}-{variant}" if variant else model
 
 
 def launch_sweep(
@@ -124,7 +130,7 @@ def launch_sweep(
 
 def sweep(
     tasks: Sequence[str | Path] = (DEFAULT_TASK,),
-    models: Sequence[str | Path] = ("vit",),
+    models: Sequence[Model] = ("vit",),
     protocol: str = DEFAULT_PROTOCOL,
     out: str | Path | None = None,
     *,
@@ -137,14 +143,14 @@ def sweep(
 ) -> list[Run]:
     """Trains every combination of tasks, models and variants as one pool of cells, and resumes what is there.
 
-    tasks, models, protocol, variants, changes: see `Sweep`. out: see `plan_sweeps`.
-    on_failure: as in `run`. observers: makes one for each run. place: see `Place`.
+    tasks, models, protocol, variants, changes: see `Sweep`; a model may be the class or function that builds it.
+    out: see `plan_sweeps`. on_failure: as in `run`. observers: makes one for each run. place: see `Place`.
     Returns the runs in the order tasks, models, variants. Raises `BenchError` before anything is trained for a
     combination that could not be, and, unless they are to be kept, for cells that failed.
     """
     asked = Sweep(
         tasks=tuple(map(str, tasks)),
-        models=tuple(map(str, models)),
+        models=tuple(str(name_of(model)) for model in models),
         protocol=protocol,
         variants={name: dict(each) for name, each in (variants or {}).items()},
         changes=dict(changes or {}),

@@ -17,6 +17,7 @@ from multistep_bench.runs.machine import killed_for_memory
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.device import one_thread
 from multistep_bench.training.group import Group, Job, Message, train
+from multistep_bench.training.main_module import Luggage, pack, start_without_main
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.share import Share
 
@@ -44,7 +45,8 @@ def train_in_processes(
     cell_timeout: seconds without a word after which a process is ended and its cells are recorded as failed.
     """
     waiting = list(shares)
-    workers = [_Worker(work) for _ in range(count)]
+    luggage = pack(share.job.spec for share in shares)
+    workers = [_Worker(work, luggage) for _ in range(count)]
     try:
         for worker in workers:
             worker.give(waiting.pop(0))
@@ -70,12 +72,12 @@ def train_in_processes(
 class _Worker:
     """A process that trains the groups it is given, one after another; `cells` are those not ended yet."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, luggage: Luggage) -> None:
         context = multiprocessing.get_context("spawn")
-        self.work = work
+        self.work, self.luggage = work, luggage
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, work), daemon=True)
-        self.process.start()
+        self.process = context.Process(target=_work, args=(theirs, work, luggage), daemon=True)
+        start_without_main(self.process.start, luggage)
         theirs.close()
         self.killed_before = killed_for_memory()
         self.cells: set[Cell] = set()
@@ -120,10 +122,12 @@ class _Worker:
             self.cells = set()
             return again
         if not self.began:
-            reason += (
-                "; it ended before it began: where a script starts the run, put the call under"
-                " `if __name__ == '__main__':` in a file, or give workers=1"
-            )
+            reason += "; it ended before it began, so give workers=1 to train in this process"
+            if self.luggage.needs_main:
+                reason += (
+                    ", or put the call under `if __name__ == '__main__':` in a file: the worker imports the script,"
+                    " for the run names something as __main__:NAME"
+                )
         self._fail(reason)
         return None
 
@@ -158,13 +162,14 @@ def how_it_ended(code: int | None, for_memory: bool = False) -> str:
 
 def _replaced(workers: list[_Worker], dead: _Worker) -> _Worker:
     dead.stop()
-    workers[workers.index(dead)] = fresh = _Worker(dead.work)
+    workers[workers.index(dead)] = fresh = _Worker(dead.work, dead.luggage)
     return fresh
 
 
-def _work(connection: Connection, work: Work) -> None:
+def _work(connection: Connection, work: Work, luggage: Luggage) -> None:
     """Body of a worker process."""
     end_with_parent()
+    luggage.unpack()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         connection.send(None)
         while True:

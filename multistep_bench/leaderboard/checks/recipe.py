@@ -109,6 +109,12 @@ def _change_problems(spec: RunSpec, different: set[str]) -> Iterator[str]:
 
 def _model_problems(spec: RunSpec) -> Iterator[str]:
     model = spec.model
+    if model.local:
+        yield (
+            f"model '{model.name[:60]}' was defined in a script or a notebook, so nobody else can build it; put it in a"
+            " module, run it as package.module:Name, and submit that run"
+        )
+        return
     for text in (model.name, model.builder):
         if not re.fullmatch(MODEL_NAME, text):
             yield f"{text[:60]!r} is no name of a model: ASCII letters, digits and _./:-"

@@ -33,9 +33,10 @@ HOST_AND_PORT = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5
 def ray_pool(demand: Demand) -> "Iterator[RayPool]":
     """The pool of a Ray cluster, see `launch.Place` for which one.
 
-    Raises `RunError` without Ray, for an address at which none answers, and where a machine of the cluster has other
-    versions, code or data, or cannot make a model.
+    Raises `RunError` without Ray, for a model of a script or a notebook, for an address at which none answers, and
+    where a machine of the cluster has other versions, code or data, or cannot make a model.
     """
+    _check_models(demand)
     ray = _import_ray()
     from multistep_bench.training.launchers.ray_tasks import RayPool
 
@@ -46,6 +47,16 @@ def ray_pool(demand: Demand) -> "Iterator[RayPool]":
         pool = RayPool(device, demand.gpus, demand.workers, demand.cell_timeout)
         _check_machines(ray, demand, device)
         yield pool
+
+
+def _check_models(demand: Demand) -> None:
+    """Raises `RunError` for a model that no machine of a cluster could import and check."""
+    if local := next((spec.model.name for spec in demand.specs if spec.model.local), None):
+        raise RunError(
+            f"--launcher ray: model '{local}' is defined in a script or a notebook, and machines of a cluster import"
+            " what they train, to check that it is the same code; put it in a module that each can import and give"
+            " package.module:Name; nothing was trained"
+        )
 
 
 def _import_ray() -> Any:
