@@ -63,7 +63,7 @@ def _print_names(known: "Mapping[str, Benchmark]") -> None:
     console = Terminal()
     print_whole(console, table)
     whole = _about(sum(each.about_seconds for each in known.values()))
-    line = f"on two cores; `mstep-bench bench all` takes {whole}; a comparison is repeated for --seconds"
+    line = f"of processor time; `mstep-bench bench all` takes {whole}; a comparison is repeated for --seconds"
     print_whole(console, Text(line, style="dim"))
 
 
