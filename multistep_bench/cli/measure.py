@@ -69,4 +69,4 @@ def _print_names(known: "Mapping[str, Benchmark]") -> None:
 
 def _about(seconds: float) -> str:
     """20 → "about 20 s", 200 → "about 3 min"."""
-    return f"about {seconds} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+    return f"about {seconds} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
