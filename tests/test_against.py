@@ -99,6 +99,8 @@ def test_what_cannot_be_compared_is_left_out_with_a_reason(runs: list[Path], tmp
     assert reason.endswith(", budget 200,000)")
     with pytest.raises(RunError, match="cannot be compared: budget 100000 against 200000"):
         mb.compare([runs[0], longer])
+    with pytest.raises(RunError, match=r"A is a list; write compare\(runs, reference='vit'\)"):
+        mb.compare(["a", "b"], "vit")  # type: ignore[call-overload]
     with pytest.raises(RunError, match="one run cannot be compared with itself"):
         mb.compare([longer])
 
@@ -153,11 +155,12 @@ def test_markdown_and_latex_have_a_column_for_every_heading(comparisons: Compari
     assert lines[0].startswith("| model | reference | cells | Δp | p of Δp | Holm | ΔS | p of ΔS | Holm | ΔA |")
     assert {line.count("|") for line in lines} == {13}
     latex = comparisons.to_latex().splitlines()
-    assert latex[0] == r"\begin{tabular}{lrrrrrrrrrrr}"
+    assert latex[0] == r"\begin{tabular}{lllrrrrrrrrr}"
     rows = [line for line in latex if line.endswith(r"\\")]
     assert {row.count("&") for row in rows} == {11}
     assert rows[0].startswith(r"model & reference & cells & $\Delta$p & p of $\Delta$p & Holm")
     assert all(ord(letter) < 128 for letter in comparisons.to_latex())
+    assert "+0.00 [$-$0.24, +0.32]" in comparisons.to_latex()  # LaTeX sets a bare - as a hyphen
 
 
 def printed(comparisons: Comparisons, **console: Any) -> str:

@@ -5,6 +5,8 @@ import csv
 import io
 import math
 import re
+import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,6 +108,26 @@ def test_markdown_and_latex_are_tables_to_read(scored: Score, tmp_path: Path) ->
     assert " & -- & " in scored.to_latex()
     assert latex.startswith("\\begin{tabular}{lrrrrrr}\n\\toprule\n")
     assert latex.endswith("\\bottomrule\n\\end{tabular}\n")
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="LaTeX is not installed")
+def test_latex_compiles_with_names_of_any_letters(scored: Score, tmp_path: Path) -> None:
+    odd = make_run(tmp_path / "odd", {(0, 0): jump(0.3)}, model=r"a_b\c^~|50%<b>#$&{}")
+    other = make_run(tmp_path / "other", {(0, 0): flat()}, model="vit", changes={"model.depth": 4})
+    tables = [
+        scored.to_latex(),
+        mb.score([odd, other]).to_latex(),
+        mb.compare([odd, other], reference="vit").to_latex(),
+    ]
+    text = (
+        "\n\n".join(tables).replace("\\toprule", "\\hline").replace("\\midrule", "").replace("\\bottomrule", "\\hline")
+    )
+    document = tmp_path / "tables.tex"  # \hline: booktabs is not in every LaTeX
+    document.write_text("\\documentclass{article}\n\\begin{document}\n" + text + "\\end{document}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", document.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-1000:]
+    assert "Missing character" not in (tmp_path / "tables.log").read_text(errors="replace")
 
 
 def test_a_table_over_tasks_says_what_each_run_was_trained_on(tmp_path: Path) -> None:

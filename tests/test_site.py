@@ -427,6 +427,16 @@ def test_a_phone_has_cards(page: Page, built: Built) -> None:
     cell = "document.querySelector('#suite-both tbody tr:not([hidden]) td')"
     assert page.evaluate(f"getComputedStyle({cell}, '::before').content") == '"rank"'
     assert names(page) == ["free"]
+    opened(page, (built.index.parent / "entries" / "fast.html").as_uri())  # a page without a script
+    for section in (1, 2):  # over tasks, and the first task
+        table = f"document.querySelector('section:nth-of-type({section}) table')"
+        cells = f"[...{table}.tBodies[0].rows[0].querySelectorAll('td')]"
+        shown = page.evaluate(f"{cells}.map(cell => getComputedStyle(cell, '::before').content.slice(1, -1))")
+        assert shown == page.evaluate(f"[...{table}.tHead.rows[0].cells].map(cell => cell.textContent)")[1:]
+        assert len(shown) >= 6
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    inside = "[...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)"
+    assert page.evaluate(inside)
 
 
 def test_rank_spans_by_hand() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import overload
 
+from multistep_bench.errors import RunError
 from multistep_bench.runs.search import find_runs
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.against import Comparisons, compare_all
@@ -34,7 +35,11 @@ def compare(
     Raises `NotFound` for an unknown reference, `RunError` for what cannot be compared.
     """
     if run_b is not None:
-        assert isinstance(runs, str | Path | Run)
+        if not isinstance(runs, str | Path | Run):
+            raise RunError(
+                f"compare(A, B) takes two runs, and A is a {type(runs).__name__};"
+                f" write compare(runs, reference={str(run_b)!r}) to compare many with one"
+            )
         return compare_two(runs, run_b)
     read: list[Run] = []
     for each in [runs] if isinstance(runs, str | Path | Run) else runs:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from multistep_bench.desk.rows import Row, score_rows
@@ -9,6 +10,7 @@ from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import measured, number, short_count, task_label
 from multistep_bench.scoring.score import Score
 
+WORDS = ("task", "reference", "cells")  # columns that stand left, as the first does; numbers stand right
 SHOWN = ("p", "S", "A", "Q")  # the measures of a table to read; a table for programs has every column
 _LATEX = {each: f"\\{each}" for each in "#$%&_{}"} | {
     "\\": r"\textbackslash{}",
@@ -19,10 +21,14 @@ _LATEX = {each: f"\\{each}" for each in "#$%&_{}"} | {
     "Δ": r"$\Delta$",
     "λ": r"$\lambda$",
     "×": r"$\times$",
+    "·": r"$\cdot$",
+    "…": r"\ldots{}",
     "<": "$<$",  # in LaTeX's default encoding these three are other letters
     ">": "$>$",
     "|": "$|$",
 }
+
+_NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")  # LaTeX sets a hyphen there
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -41,11 +47,15 @@ def to_markdown(score: Score) -> str:
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
-    """Lines of cells, the first of them the headings, as a table in Markdown; all columns but the first stand right."""
+    """Lines of cells, the first of them the headings, as a table in Markdown."""
     header, *body = table
-    rule = [" --- ", *[" ---: "] * (len(header) - 1)]
+    rule = [" --- " if left else " ---: " for left in _left(header)]
     cells = [[f" {_pipe(cell)} " for cell in line] for line in (header, *body)]
     return "".join(f"|{'|'.join(line)}|\n" for line in (cells[0], rule, *cells[1:]))
+
+
+def _left(header: Sequence[str]) -> list[bool]:
+    return [index == 0 or name in WORDS for index, name in enumerate(header)]
 
 
 def to_latex(score: Score) -> str:
@@ -58,7 +68,7 @@ def latex(table: Sequence[Sequence[str]]) -> str:
     header, *lines = table
     body = [" & ".join(map(_escape, line)) + r" \\" for line in lines]
     head = " & ".join(map(_escape, header)) + r" \\"
-    columns = "l" + "r" * (len(header) - 1)
+    columns = "".join("l" if left else "r" for left in _left(header))
     parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
     return "\n".join([*parts, r"\end{tabular}"]) + "\n"
 
@@ -108,5 +118,6 @@ def _pipe(text: str) -> str:
 
 
 def _escape(text: str) -> str:
+    text = _NEGATIVE.sub("−", text)
     escaped = "".join(_LATEX.get(letter, letter) for letter in text)
     return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # after \\ they would be its argument

@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const names = [...table.tHead.rows[0].cells].map((heading) => heading.textContent.trim());
   for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, index) => (cell.dataset.name = names[index]));
 }
-document.documentElement.classList.add("js");
+document.documentElement.classList.add("cards");
 
 // Shows and hides everything that is about one model.
 const toggles = document.querySelector(".toggles");

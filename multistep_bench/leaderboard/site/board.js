@@ -107,7 +107,7 @@ window.addEventListener("hashchange", () => {
   read();
   show();
 });
-document.documentElement.classList.add("js");
+document.documentElement.classList.add("cards");
 read();
 show();
 document.querySelector("tr.marked")?.scrollIntoView({ block: "center" });

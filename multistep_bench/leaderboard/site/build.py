@@ -8,6 +8,7 @@ left out by name.
 import base64
 import hashlib
 import multiprocessing
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -43,11 +44,18 @@ PAGE_BYTES = 4 << 20  # of an entry's page
 MANY = 100  # entries, from which on processes pay for their start
 
 
+_TABLE = re.compile(r'<table class="plain">.*?</table>', re.DOTALL)
+_HEADING = re.compile(r'<th scope="col">(.*?)</th>')
+_ROW = re.compile(r"<tr.*?</tr>", re.DOTALL)
+_CELL = re.compile(r"<td(?=[ >])")
+
+
 @dataclass(frozen=True)
 class Built:
     """What a build wrote.
 
-    refused: name → problems of entries that are not shown. apart: sound ones in no suite. note: what the board lacks.
+    refused: name → problems of entries that are not shown. apart: submitted ones that are sound and in no suite.
+    note:    what the board lacks.
     """
 
     index: Path
@@ -82,7 +90,8 @@ def build(board: Path) -> Built:
     shown = {row.entry.name for table in ranked for row in table.rows}
     verdicts = [each.verdict for each in candidates]
     refused = {verdict.name: verdict.problems for verdict in verdicts if not verdict.sound}
-    apart = tuple(sorted(verdict.name for verdict in verdicts if verdict.sound and verdict.name not in shown))
+    known = shown | {entry.name for entry in references()}
+    apart = tuple(sorted(verdict.name for verdict in verdicts if verdict.sound and verdict.name not in known))
     note = None if references() else f"The reference baselines are not shown, {NO_REFERENCES}."
     built = Built(board / SITE_FOLDER / "index.html", ranked, refused, apart, note)
     replace_table(board / README, ranked, note)
@@ -142,7 +151,22 @@ def _entry_pages(ranked: Sequence[Table]) -> dict[str, bytes]:
     for table in ranked:
         for row in table.rows:
             wanted.setdefault(row.entry.name, []).append((table, row))
-    return {name: template.render(detail(places)).encode() for name, places in wanted.items()}
+    return {name: name_cells(template.render(detail(places))).encode() for name, places in wanted.items()}
+
+
+def name_cells(page: str) -> str:
+    """A page without a script whose cells carry their column's name, which a phone shows instead of the headings."""
+    return _TABLE.sub(_named_table, page)
+
+
+def _named_table(table: re.Match[str]) -> str:
+    names = _HEADING.findall(table[0])
+
+    def named_row(row: re.Match[str]) -> str:
+        headings = iter(names[1:])  # the first column names the row
+        return _CELL.sub(lambda cell: f'<td data-name="{next(headings)}"', row[0])
+
+    return _ROW.sub(named_row, table[0])
 
 
 def _without_large_page(each: Candidate, large: Mapping[str, int]) -> Candidate:
