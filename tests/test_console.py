@@ -132,9 +132,9 @@ def test_the_shortest_difference_comes_first_without_its_section(tmp_path: Path)
 
 def test_q_names_what_differs_on_any_task(tmp_path: Path) -> None:
     curves, two = {(0, 0): records.flat()}, {"id": "two-v1"}
-    changed = {"changes": {"model.depth": 4}}
-    runs = [records.make_run(tmp_path / "a", curves), records.make_run(tmp_path / "b", curves, **changed)]
-    runs.append(records.make_run(tmp_path / "c", curves, task=two, **changed))
+    changed = {"model.depth": 4}
+    runs = [records.make_run(tmp_path / "a", curves), records.make_run(tmp_path / "b", curves, changes=changed)]
+    runs.append(records.make_run(tmp_path / "c", curves, task=two, changes=changed))
     text = printed(score(runs))
     assert re.findall(r"^(.*): Q over (\d)", text, re.MULTILINE) == [("vit quick", "2"), ("vit · depth=4 quick", "2")]
 
