@@ -20,7 +20,7 @@ def run_of(folder: Path, code: str, *times: float, **spec: object) -> Path:
     return write_run(folder, made.spec.model_copy(update={"model": model}), made.records)
 
 
-OLD, NEW = "vit (code aaaaaaaa)", "vit (code bbbbbbbb)"
+OLD, NEW = "vit · code aaaaaaaa", "vit · code bbbbbbbb"
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_a_model_that_is_other_code_on_each_task_is_one_model(runs: list[Path], 
 
 def test_changes_tell_runs_apart_before_code_does(runs: list[Path], tmp_path: Path) -> None:
     deeper = run_of(tmp_path / "deeper", "c", 0.2, changes={"model.depth": 4})
-    assert run_labels(score([runs[0], deeper]).runs) == ["vit", "vit (model.depth=4)"]
+    assert run_labels(score([runs[0], deeper]).runs) == ["vit", "vit · depth=4"]
     again = run_of(tmp_path / "again", "d", 0.2, changes={"model.depth": 4})
     labels = run_labels(score([runs[0], deeper, again]).runs)
-    assert labels == ["vit", "vit (model.depth=4, code cccccccc)", "vit (model.depth=4, code dddddddd)"]
+    assert labels == ["vit", "vit · depth=4, code cccccccc", "vit · depth=4, code dddddddd"]
 
 
 def test_two_runs_of_one_code_are_still_refused(runs: list[Path], tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ __all__ = ["BENCHMARKS", "Benchmark", "PerSampleTwoStep", "Result", "bench", "be
 class Benchmark:
     """A function of (seconds, device) that measures, and how long it takes.
 
-    about_seconds: measured once with the default of 2 seconds a comparison, on two cores; a rough guide.
+    about_seconds: of processor time, measured once on a CPU with the default of 2 seconds a comparison. A rough guide:
+    on an idle machine it takes about as long, where it starts several processes less.
     """
 
     measure: Callable[[float, torch.device], Measured]
@@ -42,14 +43,14 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    "data": Benchmark(measure_data, 20),
-    "attention": Benchmark(measure_attention, 20),
-    "quick": Benchmark(measure_quick, 20),
-    "cells": Benchmark(measure_cells, 20),
-    "paper": Benchmark(measure_paper, 20),
-    "scaling": Benchmark(measure_scaling, 20),
+    "data": Benchmark(measure_data, 10),
+    "attention": Benchmark(measure_attention, 100),
+    "quick": Benchmark(measure_quick, 10),
+    "cells": Benchmark(measure_cells, 90),
+    "paper": Benchmark(measure_paper, 80),
+    "scaling": Benchmark(measure_scaling, 120),
     "scores": Benchmark(measure_scores, 20),
-    "gym": Benchmark(measure_gym, 20),
+    "gym": Benchmark(measure_gym, 10),
     "pool": Benchmark(measure_pool, 20),
 }
 

@@ -63,10 +63,10 @@ def _print_names(known: "Mapping[str, Benchmark]") -> None:
     console = Terminal()
     print_whole(console, table)
     whole = _about(sum(each.about_seconds for each in known.values()))
-    line = f"on two cores; `mstep-bench bench all` takes {whole}; a comparison is repeated for --seconds"
+    line = f"of processor time; `mstep-bench bench all` takes {whole}; a comparison is repeated for --seconds"
     print_whole(console, Text(line, style="dim"))
 
 
 def _about(seconds: float) -> str:
     """20 → "about 20 s", 200 → "about 3 min"."""
-    return f"about {seconds} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+    return f"about {seconds} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
