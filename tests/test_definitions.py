@@ -237,6 +237,16 @@ def test_files_of_the_users_modules_count(notebook: Notebook, name: str, old: st
     assert (notebook.sha256() != before) is counts
 
 
+def test_the_file_of_a_function_that_is_called_by_its_name_counts(notebook: Notebook) -> None:
+    net = "class Net(nn.Flatten):\n    def __init__(self, task):\n        super().__init__()\n\n"
+    net += "    def forward(self, x):\n        return last(x)\n"
+    cell = f"from PACKAGE.late import last\nfrom torch import nn\n\n\n{net}"
+    before = notebook.sha256(cell)
+    assert notebook.sha256(cell) == before
+    (notebook.folder / "late.py").write_text("def last(x):\n    return x - 2\n")
+    assert notebook.sha256(cell) != before
+
+
 def test_of_a_library_only_what_its_functions_enclose_counts(
     notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
