@@ -68,6 +68,7 @@ def test_runs_on_other_tasks_stay_with_their_code(runs: list[Path], tmp_path: Pa
     ]
     assert overall_labels(scored) == [OLD, NEW]
     assert run_labels(scored.runs) == [OLD, "vit", NEW]
+    assert overall_labels(score([*runs, other])) == [OLD, NEW]
 
 
 def test_a_model_that_is_other_code_on_each_task_is_one_model(runs: list[Path], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_numbers_are_written_briefly() -> None:
 
 
 def printed(show: object, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     (print_score if hasattr(show, "runs") else print_comparison)(console, show)  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

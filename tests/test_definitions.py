@@ -1,5 +1,6 @@
 """The hash of a model that a script or a notebook defines: what changes it, and what does not."""
 
+import importlib
 import itertools
 import linecache
 import subprocess
@@ -173,7 +174,7 @@ def test_words_and_what_the_model_does_not_use_change_nothing(notebook: Notebook
         ('"a": (1, [2.5])', '"a": (1, [2.6])'),
         ('{"x", "y"}', '{"x", "z"}'),
         ("[0.5, 0.25]", "[0.5, 0.125]"),
-        ("[0.5, 0.25], dtype=torch.bfloat16", "[0.5, 0.25], dtype=torch.float16"),
+        ("dtype=torch.bfloat16)", "dtype=torch.bfloat16).view(torch.float16)"),  # the same bytes
         ("lambda x: x**2", "lambda x: x**4"),
         ("self.act = square", "self.act = cube"),
         ("width: int = 4", "width: int = 5"),
@@ -192,6 +193,11 @@ def test_words_and_what_the_model_does_not_use_change_nothing(notebook: Notebook
 def test_what_the_model_does_changes_the_hash(notebook: Notebook, old: str, new: str) -> None:
     assert CELL.count(old) == 1
     assert notebook.sha256(CELL.replace(old, new)) != notebook.sha256()
+
+
+def test_what_a_base_class_has_changes_the_name_too(notebook: Notebook) -> None:
+    deeper = notebook.run(CELL.replace("depth = 1", "depth = 2"))
+    assert name_of(notebook.run()["Net"]) == name_of(notebook.run()["Net"]) != name_of(deeper["Net"])
 
 
 @pytest.mark.parametrize(
@@ -231,13 +237,63 @@ def test_files_of_the_users_modules_count(notebook: Notebook, name: str, old: st
     assert (notebook.sha256() != before) is counts
 
 
+def test_the_file_of_a_function_that_is_called_by_its_name_counts(notebook: Notebook) -> None:
+    net = "class Net(nn.Flatten):\n    def __init__(self, task):\n        super().__init__()\n\n"
+    net += "    def forward(self, x):\n        return last(x)\n"
+    cell = f"from PACKAGE.late import last\nfrom torch import nn\n\n\n{net}"
+    before = notebook.sha256(cell)
+    assert notebook.sha256(cell) == before
+    (notebook.folder / "late.py").write_text("def last(x):\n    return x - 2\n")
+    assert notebook.sha256(cell) != before
+
+
+def test_of_a_library_only_what_its_functions_enclose_counts(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    monkeypatch.syspath_prepend(place)
+    name = f"library{next(COUNT)}"
+    cell = f"import {name}\nact = {name}.make(2)\n\n\ndef build(task):\n    return act\n"
+
+    def name_with(body: str, text: str = cell) -> object:
+        (place / f"{name}.py").write_text(f"def make(n):\n    def f(x):\n        return {body}\n\n    return f\n")
+        sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return name_of(notebook.run(text)["build"])
+
+    assert name_with("x * n") == name_with("x + n * 10")
+    assert name_with("x * n") != name_with("x * n", cell.replace("make(2)", "make(3)"))
+
+
+META = "class Meta(type):\n    depth = 1\n\n\nclass build(metaclass=Meta):\n    pass\n"
+ATTRIBUTE = "def build(task):\n    return build.depth\n\n\nbuild.depth = 1\n"
+NESTED = "build = (lambda task: (lambda task: 1))(0)\n"
+
+
+@pytest.mark.parametrize(
+    ("cell", "old", "new", "counts"),
+    [
+        (META, "depth = 1", "depth = 2", True),
+        (ATTRIBUTE, "depth = 1", "depth = 2", True),
+        (NESTED, "task: 1", "task: 2", True),
+        (NESTED, "(lambda task: (", "(lambda task: task or (", False),  # the function around it is gone
+    ],
+)
+def test_definitions_of_other_kinds(notebook: Notebook, cell: str, old: str, new: str, counts: bool) -> None:
+    assert old in cell
+    name = name_of(notebook.run(cell)["build"])
+    assert name == name_of(notebook.run(cell)["build"])
+    assert (name != name_of(notebook.run(cell.replace(old, new))["build"])) is counts
+
+
 def test_without_a_source_the_bytecode_counts(notebook: Notebook) -> None:
     def sha256(text: str = CELL) -> str:
         return notebook.sha256(text, source=False)
 
     assert sha256() == sha256()
     assert sha256() != notebook.sha256()
-    for old, new in (("n * recursive", "n + recursive"), ("SCALE = 2.0", "SCALE = 3.0"), ("n < 1", "n < 2")):
+    for old, new in (("n * recursive", "n + recursive"), ("SCALE = 2.0", "SCALE = 3.0"), ("depth + 1", "depth + 2")):
         assert sha256(CELL.replace(old, new)) != sha256()
     moved = sha256("\n\n# moved\n" + CELL.replace("UNUSED = 1", "UNUSED = 2"))
     assert moved == sha256()
@@ -257,6 +313,7 @@ def test_every_process_gives_the_same_hash(tmp_path: Path) -> None:
     plain = plain.replace("PACKAGE.below.shift(self.block(F.relu(helper(x))))", "helper(x)").replace("late.last", "")
     plain = plain.replace("self.block = Block()", "pass").replace("from PACKAGE import late", "pass")
     asked = "from multistep_bench.models.local import name_of\nprint(name_of(closing(2, cube)))\n"
+    asked += "exec(\"def known(task):\\n    return task in {'a', 'b', 'c', 'd'}\\n\")\nprint(name_of(known))\n"
     (tmp_path / "script.py").write_text(plain + asked)
     said = [
         subprocess.run(
@@ -270,7 +327,7 @@ def test_every_process_gives_the_same_hash(tmp_path: Path) -> None:
         for seed in ("1", "2")
     ]
     assert said[0] == said[1]
-    assert said[0].startswith("local/closing.build@")
+    assert [line.partition("@")[0] for line in said[0].splitlines()] == ["local/closing.build", "local/known"]
 
 
 def test_an_object_that_no_other_process_can_have_is_named(notebook: Notebook) -> None:

@@ -9,7 +9,7 @@ import records
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.dose_tables import dose_table, replace_doses
 from multistep_bench.reporting.figures import source_of
-from multistep_bench.reporting.reference_tables import details, update_page
+from multistep_bench.reporting.reference_tables import details, overview, update_page
 from multistep_bench.reporting.references import Results, read_references, reference_name, reference_runs
 from multistep_bench.runs.store import read_run
 from multistep_bench.scoring.compare import compare
@@ -112,6 +112,12 @@ def test_doses_stand_in_no_other_table(folder: Path) -> None:
     text = "\n".join(details(entries))
     assert [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")] == ["bert", "vit", "vit_heat"]
     assert "temperature" not in text
+    store(folder, "vit_heat-t1", [None, None], {"attention_options": {"temperature": 1.0}}, model="vit_heat")
+    other = {("other-v1", "quick"): entries}  # a rule has a column where it ran twice
+    rows = [cells(line) for line in overview({**results(folder), **other}) if line.startswith("| `steps-v1`")]
+    assert [(row[2], row[5].strip("*")) for row in rows] == [
+        ("`vit`", "+0.39")
+    ]  # without bert, which has no rules here
     store(folder, "vit_tau", [0.5, 0.5], changes={"protocol.seeds": 4})  # a changed protocol has its sentence
     assert "`vit_tau` with protocol.seeds=4: 8/8" in "\n".join(details(results(folder)["steps-v1", "quick"]))
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,13 @@ def test_an_importable_object_goes_by_its_name() -> None:
     assert spec == mb.plan(TASK, "user_models:linear", "smoke")
     assert spec.model.builder == "user_models:linear"
     assert not spec.model.local
+
+
+def test_an_object_that_its_name_does_not_lead_to_is_local() -> None:
+    twice = wraps(user_models.linear)(lambda task: nn.Sequential(user_models.linear(task), nn.Linear(8, 8)))
+    assert str(name_of(twice)).startswith("local/linear@")
+    model: Any = mb.make_model(twice, mb.make_task(TASK).info)
+    assert len(model) == 2
 
 
 def test_make_model_takes_it_with_options() -> None:

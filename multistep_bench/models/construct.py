@@ -26,8 +26,8 @@ def construct(
         raise
     except Exception as error:  # a user's code, or an option whose value the factory rejects, may fail in any way
         raise ModelError(
-            f"{what} cannot be built with options {dict(options)}: {type(error).__name__}: {error};"
-            " correct the options or the code"
+            f"{what} cannot be built{f' with options {dict(options)}' if options else ''}: {type(error).__name__}:"
+            f" {error}; correct the {'options or the ' if options else ''}code"
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"{what} returned a {type(module).__name__}; return a torch.nn.Module")

@@ -111,7 +111,8 @@ class Walk:
             self.outside.add(function)
             return self._say("function", function.__module__, function.__qualname__)
         installed = is_of_a_library(function.__module__ or "")
-        self._say("function", function.__qualname__ if installed else text_of_code(function.__code__))
+        name = function.__module__, function.__qualname__
+        self._say("function", name if installed else text_of_code(function.__code__))
         for name, value in (("defaults", function.__defaults__), ("kwdefaults", function.__kwdefaults__)):
             self._add(value, f"the {name} of {where}")
         self._namespace(vars(function), where)

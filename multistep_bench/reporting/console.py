@@ -10,6 +10,7 @@ from rich.text import Text
 from multistep_bench.printable import ONE_LINE, printable
 from multistep_bench.reporting.labels import measured, number, rate_label, run_labels, short_count, task_label
 from multistep_bench.reporting.live import LiveTable, PlainLines
+from multistep_bench.reporting.terminal import print_whole
 from multistep_bench.scoring.cell_set import CellSetScore
 from multistep_bench.scoring.compare import Comparison
 from multistep_bench.scoring.names import overall_labels
@@ -55,13 +56,13 @@ def print_score(console: Console, score: Score) -> None:
     console.print(meanings)
     for run, label in zip(score.runs, run_labels(score.runs), strict=True):
         console.print()
-        console.print(_title(run, label))
+        print_whole(console, _title(run, label))
         console.print(_table(run))
         for line in _remarks(run):
-            console.print(line)
+            print_whole(console, line)
     console.print()
     for line in overall_lines(score):
-        console.print(line)
+        print_whole(console, line)
 
 
 def _title(run: RunScore, label: str) -> Text:
@@ -155,7 +156,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints both models side by side, the tests, and a sentence to quote."""
     name_a, name_b = comparison.labels
     title = f"{name_a} (A) against {name_b} (B) on {task_label(comparison.a.spec)}"
-    console.print(Text(printable(title, ONE_LINE), style="bold"))
+    print_whole(console, Text(printable(title, ONE_LINE), style="bold"))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("")
     for name in ("grid", "tuned") if comparison.tuned else ("grid",):
@@ -165,8 +166,10 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     console.print(table)
     console.print(Text("Brackets are 95 % intervals, of p by Newcombe's method.\n", style="dim"))
     for key, (ours, theirs) in comparison.recipe.items():
-        console.print(Text(printable(f"recipe differs: {key} {ours} against {theirs}", ONE_LINE), style="yellow"))
-    console.print(Text(printable(comparison.sentence(), ONE_LINE)))
+        print_whole(
+            console, Text(printable(f"recipe differs: {key} {ours} against {theirs}", ONE_LINE), style="yellow")
+        )
+    print_whole(console, Text(printable(comparison.sentence(), ONE_LINE)))
 
 
 def comparison_table(comparison: Comparison) -> list[tuple[str, ...]]:

@@ -103,6 +103,7 @@ def overview(results: Results) -> Iterator[str]:
 
 
 def _overview_rows(key: tuple[str, str], entries: Sequence[Reference], rules: Sequence[str]) -> Iterator[list[str]]:
+    entries = [entry for entry in entries if not entry.variant]
     for plain in entries:
         family = {entry.rule: entry for entry in entries if split_name(entry.model)[0] == plain.model}
         if not plain.rule and any(entry.comparison for entry in family.values()):
