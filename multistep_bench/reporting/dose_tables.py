@@ -120,7 +120,7 @@ def dose_table(series: DoseSeries) -> Iterator[str]:
     yield from table(
         [series.option, *rates, "p", "S", f"ΔS against `{series.model}`", "p of ΔS"],
         (
-            [f"{dose:g}", *_numbers(run), *(_effect(each, next(corrected)) if each else ("–", "–"))]
+            [f"{dose:.3g}", *_numbers(run), *(_effect(each, next(corrected)) if each else ("–", "–"))]
             for (dose, run), each in zip(series.doses, compared, strict=True)
         ),
     )
