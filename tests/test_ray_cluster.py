@@ -112,9 +112,20 @@ def test_a_connection_of_the_caller_to_another_ray_is_said() -> None:
         connect(Ray(connected=HERE), demand(ELSEWHERE))
 
 
+@pytest.fixture
+def own_handler() -> Iterator[Any]:
+    """Of the caller, for SIGTERM."""
+
+    def handle(*arguments: Any) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, handle)
+    yield handle
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.usefixtures("healthy")
-def test_handlers_of_signals_stay_and_what_ray_says_is_one_sentence() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_handlers_of_signals_stay_and_what_ray_says_is_one_sentence(own_handler: Any) -> None:
     for fails in (None, RayError("no\n  such\tcluster"), ValueError("no such cluster")):
         ray = Ray(fails=fails)
         if fails is None:
@@ -122,7 +133,7 @@ def test_handlers_of_signals_stay_and_what_ray_says_is_one_sentence() -> None:
         else:
             with pytest.raises(RunError, match=rf"^--address {HERE}: Ray cannot be used there: no such cluster$"):
                 connect(ray, demand(HERE))
-        assert signal.getsignal(signal.SIGTERM) == before
+        assert signal.getsignal(signal.SIGTERM) == own_handler
         assert ray.shutdowns == 1
 
 
@@ -166,7 +177,7 @@ def test_brackets_of_an_address_of_ipv6_are_not_part_of_it(monkeypatch: pytest.M
     assert places == [(("fe80::1", 6379), 2.0)]
 
 
-@pytest.mark.parametrize(("code", "healthy"), [(0, True), (1, False), (None, False)])
+@pytest.mark.parametrize(("code", "healthy"), [(0, True), (1, False), (2, False), (None, False)])
 def test_a_ray_is_healthy_where_rays_own_check_says_so_in_time(
     code: int | None, healthy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
