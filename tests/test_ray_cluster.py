@@ -264,6 +264,7 @@ def test_every_living_machine_is_asked() -> None:
             r"^machine two \(10\.0\.0\.9\) of .*: it has torch 1$",
         ),
         (Machines({"one": None}, ("one",), CPU=4), r"^machine one .* did not answer within 180 s; nothing was trained"),
+        (Machines({"one": None, "two": None}, ("two",), CPU=4), r"^machine two .* did not answer within 180 s"),
         (Machines({"one": RayError("no\nmodule")}, CPU=4), "multistep_bench does not start there: no module$"),
         (Machines({"one": None}, CPU=0), "has no machine with a CPU for a group of cells; give one num_cpus"),
         (Machines({}, CPU=4), "has no machine with a CPU"),

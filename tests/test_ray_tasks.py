@@ -128,14 +128,14 @@ def test_a_task_is_given_up_when_it_was_silent_so_long_since_it_began(
     play.task.end_if_silent(5.0)  # it waits for a machine, and nothing is expected of it
     assert (play.task.over, play.task.heard) == (False, math.inf)
     play.task.listen()
-    play.now += 4.9
+    play.now += 4.5
     play.task.listen()
-    play.now += 4.9
+    play.now += 4.5
     play.task.end_if_silent(5.0)
     play.task.end_if_silent(None)
     assert not play.task.over
     assert play.heard.begun == [(ONE, TWO)]  # once
-    play.now += 0.1001
+    play.now += 0.5
     play.task.end_if_silent(5.0)
     reason = "nothing was heard of it for 5 s (--cell-timeout), so its process was ended"
     assert play.heard.ends == [(ONE, "failed", reason), (TWO, "failed", reason)]
