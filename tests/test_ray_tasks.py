@@ -144,6 +144,29 @@ def test_a_task_is_given_up_when_it_was_silent_so_long_since_it_began(
     assert (play.cancelled, play.heard.over) == (1, 1)  # once is enough
 
 
+def test_a_share_ends_with_its_last_cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[Cell, Any]] = []
+
+    class Writer:
+        def __init__(self, folder: Path, cell: Cell, header: Any) -> None:
+            self.cell = cell
+
+        def write(self, event: Any) -> None:
+            written.append((self.cell, event))
+
+    monkeypatch.setattr(ray_tasks, "RecordWriter", Writer)
+    end, header = Outcome(status="completed", samples=1, seconds=1.0), object()
+    updates = [Update(Message(cell, end, 10), header) for cell in (TWO, ONE)]  # type: ignore[arg-type]
+    play = Play(folder, monkeypatch, *updates)
+    play.task.listen()
+    assert (play.task.cells, play.heard.over) == ({ONE}, 0)
+    play.task.listen()
+    assert (play.task.cells, play.heard.over) == (set(), 1)
+    assert written == [(TWO, end), (ONE, end)]
+    assert play.task.listen() is None
+    assert play.heard.over == 1
+
+
 def test_a_full_disk_fails_the_cells_and_ends_the_task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
