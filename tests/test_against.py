@@ -68,6 +68,7 @@ def test_the_reference_is_named_by_model_label_or_run(runs: list[Path], tmp_path
     assert mb.compare([*runs, deep], reference="vit · depth=9").tasks[0].reference == "vit · depth=9"
     among = mb.compare(runs, reference=runs[2]).tasks[0]
     assert (among.reference, len(among.against)) == ("middling", 3)
+    assert mb.compare(runs[1], runs[0]).labels == ("fast", "vit")
     loaded = [mb.load_run(path) for path in runs]
     assert mb.compare(loaded, reference=loaded[2]).to_dict() == mb.compare(runs, reference=runs[2]).to_dict()
     beside = mb.compare(runs[:2], reference=deep).tasks[0]  # a run that was not among them
