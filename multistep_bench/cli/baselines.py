@@ -15,7 +15,6 @@ from multistep_bench.cli.app import (
     WorkersOption,
     app,
 )
-from multistep_bench.reporting.labels import counted
 from multistep_bench.reporting.terminal import Terminal, print_json, say
 
 baselines_app = typer.Typer(help="The reference results in baselines/.", no_args_is_help=True)
@@ -45,6 +44,7 @@ def train_missing(
     """Train the reference runs of results/sweep.toml that are missing, add the whole ones, and write the tables."""
     from multistep_bench.cards import card_folder
     from multistep_bench.cli.sweep import print_prices, train_sweep
+    from multistep_bench.reporting.labels import counted
     from multistep_bench.reporting.logs import Logs
     from multistep_bench.reporting.reference_tables import update_page
     from multistep_bench.training.reference_sweep import collect, missing_references, whole_runs
