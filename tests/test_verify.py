@@ -402,6 +402,17 @@ def test_models_that_are_alike_in_the_same_cells_are_no_copies() -> None:
     assert list(copies(traces)) == []
 
 
+def test_losses_that_fall_alike_are_no_copies(made: Path) -> None:
+    """A loss that falls smoothly over many evaluations, as honest seeds of an easy task have it, is no noise."""
+    record = read_run(made / "runs" / f"{TASK}.jsonl").records[0]
+    at = np.arange(101)
+    fall = 3 / (1 + np.exp((at - 50) / 8)) + 0.5 * np.exp(-at / 20)
+    rngs = np.random.default_rng(0), np.random.default_rng(1)
+    alike = [entries.with_arrays(record, loss=0.01 + fall * (1 + 1e-3 * rng.standard_normal(101))) for rng in rngs]
+    first, second = (noise(each)[1] for each in alike)
+    assert abs(first @ second) < 0.4
+
+
 def test_curves_too_short_or_too_still_have_no_noise_to_compare(made: Path) -> None:
     record = read_run(made / "runs" / f"{TASK}.jsonl").records[0]
     assert noise(record).any()
