@@ -25,12 +25,16 @@ def demand(address: str | None = None, *, workers: int | None = None, gpus: floa
     return Demand([], None, "auto", workers, None, address, gpus)
 
 
+class TaskUnschedulableError(RayError):
+    """What Ray raises for a task of a machine that has left."""
+
+
 class Ray:
     """A Ray that notes how it is used; connected: to which address this process is, before."""
 
     def __init__(self, connected: str | None = None, fails: Exception | None = None) -> None:
         self.connected, self.fails = connected, fails
-        self.exceptions = SimpleNamespace(RayError=RayError)
+        self.exceptions = SimpleNamespace(RayError=RayError, TaskUnschedulableError=TaskUnschedulableError)
         self.started: list[dict[str, Any]] = []
         self.shutdowns = 0
 
@@ -254,6 +258,16 @@ def test_every_living_machine_is_asked() -> None:
     machines = Machines({"one": None, "dead": "is never asked", "two": None}, CPU=4)
     check(machines)
     assert machines.asked == ["one", "two"]
+
+
+def test_a_machine_that_has_just_left_is_passed_over() -> None:
+    """Ray lists it as alive for some seconds more."""
+    left = TaskUnschedulableError("the node does not exist any more")
+    check(Machines({"one": None, "left": left}, CPU=4))
+    with pytest.raises(RunError, match="two .* cannot train this: torch 2.0"):
+        check(Machines({"left": left, "two": "torch 2.0"}, CPU=4))
+    with pytest.raises(RunError, match="every machine of the Ray cluster left it; nothing was trained"):
+        check(Machines({"left": left}, CPU=4))
 
 
 @pytest.mark.parametrize(

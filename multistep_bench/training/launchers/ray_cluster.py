@@ -168,7 +168,10 @@ def _device(ray: Any, name: str) -> torch.device:
 
 
 def _check_machines(ray: Any, demand: Demand, device: torch.device) -> None:
-    """Asks every machine that would train whether it can; raises `RunError` for what one of them lacks."""
+    """Asks every machine that would train whether it can; raises `RunError` for what one of them lacks.
+
+    One that has left the cluster meanwhile, which Ray lists for a few seconds more, is passed over.
+    """
     from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImports]
         NodeAffinitySchedulingStrategy,
     )
@@ -190,11 +193,16 @@ def _check_machines(ray: Any, demand: Demand, device: torch.device) -> None:
     for answer in ready:
         try:
             reason = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:
+            asked.pop(answer)
+            continue
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             reason = f"multistep_bench does not start there: {' '.join(str(cause).split())[-300:]}"
         if reason is not None:
             raise RunError(f"{asked[answer]} of the cluster cannot train this: {reason}")
+    if not asked:
+        raise RunError("every machine of the Ray cluster left it; nothing was trained")
     if silent:
         raise RunError(
             f"{asked[silent[0]]} of the cluster did not answer within {PROBE_SECONDS:g} s; nothing was trained"
