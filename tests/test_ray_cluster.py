@@ -264,7 +264,7 @@ def test_a_machine_that_has_just_left_is_passed_over() -> None:
     """Ray lists it as alive for some seconds more."""
     left = TaskUnschedulableError("the node does not exist any more")
     check(Machines({"one": None, "left": left}, CPU=4))
-    with pytest.raises(RunError, match="two .* cannot train this: torch 2.0"):
+    with pytest.raises(RunError, match=r"two .* cannot train this: torch 2\.0"):
         check(Machines({"left": left, "two": "torch 2.0"}, CPU=4))
     with pytest.raises(RunError, match="every machine of the Ray cluster left it; nothing was trained"):
         check(Machines({"left": left}, CPU=4))
