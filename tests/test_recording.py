@@ -1,7 +1,9 @@
 """Diagnostics stand beside the curves and change none of them: alone, in workers, resumed, stacked."""
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from test_launch import curves
 from test_stacked import Double
 
 from multistep_bench import load_diagnostics, make_model
+from multistep_bench.batch import Batch
 from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.errors import ModelError, NotFound, RunError
@@ -166,8 +169,8 @@ def test_a_dry_run_states_the_cost() -> None:
 
 
 def test_the_time_of_recordings_is_part_of_what_a_dry_run_expects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 intervals of 1 s, 101 evaluations of 0.5 s; every 25th records for 2 s, and those at 0 and 100 do too."""
-    monkeypatch.setattr("multistep_bench.training.estimate._timed", lambda *given: (1.0, 0.5, 2.0, 100))
+    """200 steps of 0.5 s, 101 evaluations of 0.5 s; every 25th records for 2 s, and those at 0 and 100 do too."""
+    monkeypatch.setattr("multistep_bench.training.estimate._timed", lambda *given: (0.5, 0.5, 2.0, 100))
     spec = plan("two_step_digits-v1", "vit", "smoke", {"protocol.seeds": 1})
     plain = estimate(spec, device="cpu", workers=1)
     costs = estimate(spec, device="cpu", workers=1, diagnostics=ALL)
@@ -175,6 +178,34 @@ def test_the_time_of_recordings_is_part_of_what_a_dry_run_expects(monkeypatch: p
     assert (costs.cell_seconds, costs.seconds) == (160.5, 160.5)
     assert costs.diagnostics_share == pytest.approx(10 / 150.5)
     assert costs.samples_per_second == pytest.approx(3_200 / 160.5)
+
+
+def test_a_dry_run_of_a_large_protocol_times_a_few_steps_and_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interval of the paper's protocols is an epoch: an hour on a processor, where a step tells as much."""
+    steps: list[int] = []
+    items: list[int] = []
+    step, evaluate = SingleTrainer.train_step, SingleTrainer.evaluate
+
+    def counted_step(trainer: SingleTrainer, batch: Batch) -> torch.Tensor:
+        steps.append(len(batch.targets))
+        return step(trainer, batch)
+
+    def counted_evaluation(trainer: SingleTrainer, name: str | None = None) -> list[tuple[int, float]]:
+        items.append(trainer.items[0].description.items)
+        return evaluate(trainer, name)
+
+    monkeypatch.setattr(SingleTrainer, "train_step", counted_step)
+    monkeypatch.setattr(SingleTrainer, "evaluate", counted_evaluation)
+    clock = SimpleNamespace(perf_counter=map(float, count()).__next__)  # a second from one look to the next
+    monkeypatch.setattr("multistep_bench.training.estimate.time", clock)
+    changes = {"protocol.budget": 3_200_000, "protocol.evaluation_items": 5_120}
+    spec = plan("two_step_digits-v1", "vit", "smoke", {**changes, "protocol.seeds": 1})
+    steps.clear()
+    items.clear()
+    costs = estimate(spec, device="cpu", workers=1)
+    assert set(items) == {512}
+    assert steps == [2, 16]  # the first pays for what is set up once
+    assert costs.cell_seconds == 200_000 * 1.0 + 101 * (5_120 / 512) * 1.0
 
 
 def test_figures_are_those_of_evaluation_mode_whatever_mode_the_model_is_in() -> None:

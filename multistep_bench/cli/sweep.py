@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from multistep_bench.runs.store import Run
     from multistep_bench.training.sweep import Member, Sweep
 
+TIMED_SECONDS = 2.0  # of each run that is priced, unless there are many
+TIMED_SECONDS_IN_ALL = 60.0
+
 
 def sweeps_from(
     tasks: list[str] | None,
@@ -136,7 +139,8 @@ def print_prices(
 
     console = Terminal(stderr=as_json)
     members = _planned(sweeps, out, data_root, console)
-    costs = [estimate(member.spec, data_root, workers=workers, **options) for member in members]
+    seconds = min(TIMED_SECONDS, TIMED_SECONDS_IN_ALL / len(members))
+    costs = [estimate(member.spec, data_root, workers=workers, seconds=seconds, **options) for member in members]
     whole = together(costs, workers)
     if as_json:
         runs = [

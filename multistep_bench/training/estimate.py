@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from multistep_bench.models.build import build
 from multistep_bench.runs.events import event_line
 from multistep_bench.runs.machine import available_cores, peak_memory
 from multistep_bench.runs.spec import RunSpec
+from multistep_bench.training.data import EVALUATION_CHUNK, training_batches
 from multistep_bench.training.device import find_device
 from multistep_bench.training.diagnosed import check_diagnostics
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.randomness import own_randomness
+from multistep_bench.training.rehearsal import STEP_FLOPS, affordable
 from multistep_bench.training.trainer import SingleTrainer
 
-TIMED_SECONDS = 2.0
 TIMED_RECORDINGS = 5
 STATE_COPIES = 3  # a checkpoint holds the weights and AdamW's two moments
 
@@ -31,7 +33,8 @@ class Estimate:
     """Costs of a run of `cells` cells.
 
     cell_seconds: of one cell. seconds: of the run, if `processes` processors are free.
-    memory_bytes: peak, of all processes, None where the system does not tell.
+    memory_bytes: peak, of all processes, None where the system does not tell, and on a CPU for batches so large that
+    a part of one was timed.
     disk_bytes: records and checkpoints. training_flops: three forward passes a sample.
     diagnostics_share: seconds of recording diagnostics by the seconds of the same run without; None where none are
     recorded. `seconds` and `samples_per_second` include it.
@@ -85,8 +88,9 @@ def estimate(
     device: str = "auto",
     workers: int | None = None,
     diagnostics: str | None = None,
+    seconds: float = 2.0,
 ) -> Estimate:
-    """Trains the first cell of a specification for a few seconds, writes nothing, and extrapolates."""
+    """Trains the first cell of a specification for some seconds, writes nothing, and extrapolates."""
     place = find_device(device)
     wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
     if wanted is not None:
@@ -98,11 +102,12 @@ def estimate(
         try:
             if place.type == "cpu":
                 torch.set_num_threads(1)
-            interval, evaluation, recording, line_bytes = _timed(spec, data_root, place, wanted)
+            step, evaluation, recording, line_bytes = _timed(spec, data_root, place, wanted, seconds)
         finally:
             torch.set_num_threads(threads)
+    cut = _timed_samples(spec, protocol.batch_size, place) < protocol.batch_size
     points = protocol.evaluations + 1
-    plain = interval * protocol.evaluations + evaluation * points
+    plain = step * protocol.steps + evaluation * points
     recordings = sum(wanted.due(index, protocol.evaluations) for index in range(points)) if wanted else 0
     cell_seconds = plain + recordings * recording
     forward = spec.model.flops_per_sample
@@ -119,7 +124,7 @@ def estimate(
         evaluation_share=evaluation * points / cell_seconds,
         cell_seconds=cell_seconds,
         seconds=math.ceil(len(cells) / processes) * cell_seconds,
-        memory_bytes=None if (peak := _peak_memory(place)) is None else peak * processes,
+        memory_bytes=None if cut or (peak := _peak_memory(place)) is None else peak * processes,
         disk_bytes=len(cells) * (points * line_bytes + STATE_COPIES * 4 * spec.model.parameters),
         diagnostics_share=recordings * recording / plain if wanted else None,
     )
@@ -138,17 +143,24 @@ def together(costs: Sequence[Estimate], workers: int | None = None) -> dict[str,
 
 
 def _timed(
-    spec: RunSpec, data_root: str | Path | None, device: torch.device, diagnostics: DiagnosticOptions | None
+    spec: RunSpec,
+    data_root: str | Path | None,
+    device: torch.device,
+    diagnostics: DiagnosticOptions | None,
+    seconds: float,
 ) -> tuple[float, float, float, int]:
-    """Seconds of one interval of training, one evaluation and one recording, and the bytes of an evaluation's line."""
+    """Seconds of one step, one evaluation and one recording, and the bytes of an evaluation's line."""
     task = task_of(spec, data_root)
-    trainer = SingleTrainer(spec, spec.cells()[:1], task, lambda: build(spec.model.card(), task.info), device)
-    events = trainer.curve()
-    next(events)  # the first evaluation and the first interval pay for what is set up once
-    _, event = next(events)
+    items = spec.protocol.evaluation_items
+    timed = min(items, _timed_samples(spec, EVALUATION_CHUNK, device))
+    few = spec.protocol.model_copy(update={"evaluation_items": timed})
+    brief = spec.model_copy(update={"task": spec.task.model_copy(update={"protocols": {spec.protocol_name: few}})})
+    trainer = SingleTrainer(brief, spec.cells()[:1], task, lambda: build(spec.model.card(), task.info), device)
+    _, event = next(trainer.curve())  # the first evaluation and the first step pay for what is set up once
     begin = time.perf_counter()
-    trainer.evaluate()
-    evaluation = time.perf_counter() - begin
+    for name in (None, *trainer.auxiliary[0]):
+        trainer.evaluate(name)
+    evaluation = (time.perf_counter() - begin) * items / timed
     recording = 0.0
     if diagnostics is not None:
         recorder = Recorder(diagnostics, task, device)
@@ -157,11 +169,31 @@ def _timed(
         for _ in range(TIMED_RECORDINGS):
             recorder.record(trainer.model)
         recording = (time.perf_counter() - begin) / TIMED_RECORDINGS
-    intervals, begin = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - begin) < TIMED_SECONDS:
-        trainer.train_interval(spec.protocol.interval)
-        intervals += 1
-    return elapsed / intervals, evaluation, recording, len(event_line(event))
+    return _step_seconds(trainer, seconds), evaluation, recording, len(event_line(event))
+
+
+def _timed_samples(spec: RunSpec, samples: int, device: torch.device) -> int:
+    """As many of a batch as a CPU trains in seconds: a step of the paper's size takes a minute there."""
+    return affordable(spec, samples, STEP_FLOPS) if device.type == "cpu" else samples
+
+
+def _step_seconds(trainer: SingleTrainer, seconds: float) -> float:
+    """Of one step, data included: the mean over as many as take half of the seconds, at least one."""
+    protocol = trainer.spec.protocol
+    size = _timed_samples(trainer.spec, protocol.batch_size, trainer.device)
+    endless = chain.from_iterable(training_batches(trainer.task, protocol, trainer.rngs[0]) for _ in count())
+    trainer.model.train()
+    trainer.train_step(next(endless).split(2)[0]).item()
+    steps = 1
+    while True:
+        begin = time.perf_counter()
+        for batch in islice(endless, steps):
+            loss = trainer.train_step(batch.split(size)[0])
+        loss.item()  # waits for the device
+        elapsed = time.perf_counter() - begin
+        if elapsed >= seconds / 2:
+            return elapsed / steps * protocol.batch_size / size
+        steps *= 2
 
 
 def _peak_memory(device: torch.device) -> int | None:

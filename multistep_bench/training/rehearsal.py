@@ -49,7 +49,7 @@ def _one_step(spec: RunSpec, task: TaskGenerator) -> None:
     """Forward, loss, backward and an update in training mode, at the protocol's batch size where that is cheap."""
     trainer = _trainer(spec, task)
     name = type(trainer.model).__name__
-    size = _affordable(spec, spec.protocol.batch_size, STEP_FLOPS)
+    size = affordable(spec, spec.protocol.batch_size, STEP_FLOPS)
     batch = task.sample(size, split="train", rng=trainer.rngs[0])
     trainer.model.train()
     names = {each for each, _ in trainer.model.named_parameters()}
@@ -80,7 +80,7 @@ def _one_step(spec: RunSpec, task: TaskGenerator) -> None:
         )
 
 
-def _affordable(spec: RunSpec, samples: int, flops: float) -> int:
+def affordable(spec: RunSpec, samples: int, flops: float) -> int:
     """As many of the samples as train with so many operations, at least two."""
     each = 3 * (spec.model.flops_per_sample or 0)
     return samples if each * samples <= flops else max(2, int(flops / each))
@@ -136,7 +136,7 @@ def _steps(trainer: SingleTrainer) -> list[torch.Tensor]:
     """The losses of a few steps, and the logits of evaluation afterwards."""
     trainer.model.train()
     losses = []
-    size = _affordable(trainer.spec, min(INTERRUPTED_SAMPLES, trainer.spec.protocol.batch_size), STEP_FLOPS / 10)
+    size = affordable(trainer.spec, min(INTERRUPTED_SAMPLES, trainer.spec.protocol.batch_size), STEP_FLOPS / 10)
     for _ in range(STEPS):
         losses.append(trainer.train_step(trainer.task.sample(size, split="train", rng=trainer.rngs[0])))
     trainer.model.eval()
