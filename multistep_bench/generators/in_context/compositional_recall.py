@@ -19,7 +19,7 @@ class CompositionalRecallParameters(Strict):
     values: V, the number of values in the vocabulary; those of a sequence are distinct.
     """
 
-    side: int = Field(default=3, ge=2, le=64)
+    side: int = Field(default=2, ge=2, le=64)
     keys: int = Field(default=6, ge=2, le=10**4)
     values: int = Field(default=16, ge=4, le=10**4)
 
