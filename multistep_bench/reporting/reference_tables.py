@@ -2,11 +2,13 @@
 
 A table begins with the line `<!-- results: TASK PROTOCOL -->`, the one over all tasks with `<!-- results: all -->`, and
 ends with `<!-- end -->`. What stands between the two is replaced; everything else is left as it is. The forest plot
-that a page shows as figures/forest-PROTOCOL.png is drawn with them; see also `claims_table` and `dose_tables`.
+that a page shows as figures/forest-PROTOCOL.png and the map of p by learning rate in figures/rates-PROTOCOL.png are
+drawn with them; see also `claims_table` and `dose_tables`.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from multistep_bench.atomic import write_atomically
@@ -18,6 +20,7 @@ from multistep_bench.reporting.figures import source_of
 from multistep_bench.reporting.forest_plots import reference_rows, rows_sha256, write_forest
 from multistep_bench.reporting.labels import changes_label, counted, number, rate_label
 from multistep_bench.reporting.markdown import difference, ends, interval, share, table
+from multistep_bench.reporting.rate_maps import blocks_sha256, rate_blocks, write_rate_map
 from multistep_bench.reporting.references import (
     RULES,
     Reference,
@@ -33,12 +36,12 @@ ALL = "all"  # the name of the table over all tasks
 COMMAND = "mstep-bench baselines build"
 SIGNIFICANT = 0.05
 
-_FOREST = re.compile(r"\(figures/forest-([a-z0-9_]+)\.png\)")
+_FIGURE = re.compile(r"\(figures/((forest|rates)-([a-z0-9_]+)\.png)\)")
 _BLOCK = re.compile(r"^<!-- results: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 
 
 def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
-    """Brings the tables, forest and dose plots of a page up to date; returns whether they were.
+    """Brings the tables and plots of a page up to date; returns whether they were.
 
     folder: of the baselines, with README.md and results/. check: write nothing.
     Raises `BenchError` where there is no page or run, or where their tables and runs are not of the same tasks.
@@ -51,28 +54,31 @@ def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
     results = read_references(paths)
     made = replace_claims(replace_tables(text, results, str(page)), folder, paths, str(page))
     made, doses = replace_doses(made, results, str(page))
-    stale = [name for name in _FOREST.findall(made) if not _forest_is_current(folder, results, name)]
+    draws = [draw for draw in _overviews(made, folder, results) if draw is not None]
     undrawn = [each for each in doses if source_of(folder / each.figure) != each.sha256()]
     if not check:
         for each in undrawn:
             each.draw(folder)
-        for protocol in stale:
-            write_forest(reference_rows(results, protocol), folder / _forest_path(protocol))
+        for draw in draws:
+            draw()
         if made != text:
             write_atomically(page, made)
-    return made == text and not stale and not undrawn
+    return made == text and not draws and not undrawn
 
 
-def _forest_path(protocol: str) -> str:
-    return f"figures/forest-{protocol}.png"
-
-
-def _forest_is_current(folder: Path, results: Results, protocol: str) -> bool:
-    """Whether the forest plot that a page shows of a protocol was drawn of its present runs."""
-    rows = reference_rows(results, protocol)
-    if not rows:
-        raise BenchError(f"{folder / PAGE} shows {_forest_path(protocol)}, and no two runs under it are compared")
-    return source_of(folder / _forest_path(protocol)) == rows_sha256(rows)
+def _overviews(text: str, folder: Path, results: Results) -> Iterator[Callable[[], Path] | None]:
+    """For each figure over all tasks that a page shows how to draw it, or None where it is of the present runs."""
+    for name, kind, protocol in _FIGURE.findall(text):
+        path = folder / "figures" / name
+        if kind == "forest":
+            shown = reference_rows(results, protocol)
+            source, draw = rows_sha256(shown), partial(write_forest, shown, path)
+        else:
+            shown = rate_blocks(results, protocol)
+            source, draw = blocks_sha256(shown), partial(write_rate_map, shown, path)
+        if not shown:
+            raise BenchError(f"{folder / PAGE} shows figures/{name}, and no two runs under {protocol} are compared")
+        yield draw if source_of(path) != source else None
 
 
 def replace_tables(text: str, results: Results, where: str) -> str:

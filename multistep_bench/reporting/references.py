@@ -30,6 +30,8 @@ RULES = {
     "entmax": "1.5-entmax",
     "differential": "differential attention",
     "gate": "output gate",
+    "qk_rate": "W_Q, W_K at 4 times the rate",
+    "sigma_reparam": "σReparam",
     "fixed_regions": "fixed to regions",
     "fixed_uniform": "uniform",
     "oracle": "oracle",

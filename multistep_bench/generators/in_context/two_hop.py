@@ -19,7 +19,7 @@ class TwoHopParameters(Strict):
     symbols: V, the number of symbols in the vocabulary; all 3M of a sequence are distinct.
     """
 
-    chains: int = Field(default=3, ge=2, le=256)
+    chains: int = Field(default=2, ge=2, le=256)
     symbols: int = Field(default=16, ge=6, le=10**4)
 
     @model_validator(mode="after")
