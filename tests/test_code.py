@@ -3,8 +3,6 @@
 import ast
 import importlib
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,15 +198,6 @@ def test_a_model_without_a_source_file_is_refused(named: bool) -> None:
     exec("def build(info):\n    return nn.Flatten()\n", namespace)
     with pytest.raises(ModelError, match=r"the code of build \(module .*\) is in no source file"):
         code_sha256(nn.Flatten(), namespace["build"])
-
-
-def test_a_model_of_the_command_line_is_refused() -> None:
-    program = (
-        "from torch import nn\nfrom multistep_bench.models.code import code_sha256\n"
-        "class Net(nn.Module):\n    pass\ncode_sha256(Net(), Net)\n"
-    )
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "the code of Net (module __main__) is in no source file" in shown.stderr
 
 
 def test_a_file_that_cannot_be_parsed_is_named(package: Package) -> None:

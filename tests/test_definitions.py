@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
 import multistep_bench as mb
 from multistep_bench.errors import ModelError
@@ -347,7 +346,14 @@ def test_an_object_nested_without_end_is_refused(notebook: Notebook) -> None:
         name_of(namespace["Net"])
 
 
-def test_another_model_of_a_program_is_hashed_by_files_as_ever(notebook: Notebook) -> None:
-    base = notebook.run()["Base"]
-    with pytest.raises(ModelError, match=r"the code of Base \(module __main__\) is in no source file"):
-        code_sha256(base(), nn.Identity)
+def test_what_a_notebook_registers_is_hashed_by_its_definitions(notebook: Notebook) -> None:
+    """As a builder, whose files would be looked for, and as a part of a model that an installed builder makes."""
+
+    def sha256(text: str = CELL, builder: str = "build") -> str:
+        namespace = notebook.run(text)
+        return code_sha256(namespace["Net"](INFO), eval(builder, namespace))
+
+    changed = CELL.replace("SCALE = 2.0", "SCALE = 2.5")
+    for name in ("build", "nn.Identity"):
+        assert sha256(builder=name) == sha256(builder=name) != sha256(changed, name)
+    assert sha256(builder="build") != sha256(builder="nn.Identity")

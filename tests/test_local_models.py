@@ -173,6 +173,7 @@ def test_a_cell_of_a_notebook_trains_in_processes(tmp_path: Path) -> None:
     pytest.importorskip("ipykernel")
     cells = ["%matplotlib inline\n" + NET.replace("import multi", "import os\nimport multi"), TRAIN, TRAIN]
     cells += [NET.replace("WIDTH = 8", "WIDTH = 9"), TRAIN, NET.replace(".relu()", ".tanh()"), TRAIN]
+    cells += ["import threading\n" + REGISTERED]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = nbclient.NotebookClient(
         notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
@@ -186,6 +187,8 @@ def test_a_cell_of_a_notebook_trains_in_processes(tmp_path: Path) -> None:
     for place in (4, 6):  # another default of an argument, another activation
         (error,) = [each for each in notebook.cells[place].outputs if each.output_type == "error"]
         assert (error.ename, "holds another run (model.builder" in error.evalue) == ("RunError", True)
+    for name in ("vit", "registered"):  # with a rule and a model that the last cell registered
+        assert f"{name} ['completed', 'completed'] None\n" in said[7], notebook.cells[7].outputs
 
 
 @pytest.mark.slow

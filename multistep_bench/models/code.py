@@ -8,8 +8,9 @@ builder. Covered are the files that define them and what these files import, and
     of multistep_bench:  modules of `multistep_bench.models`, except those that build and check any model
     of other libraries:  nothing; where a model consists of nothing else, the file of its builder stands for it
 
-What a script or a notebook defines and gives as an object, see `models.local`, is in no such file: its definitions are
-hashed as they are found from the object, see `models.definitions`, and the files of the user's modules that they use.
+What a script or a notebook gives as an object, see `models.local`, and what a notebook registers is in no such file:
+its definitions are hashed as they are found from the object, see `models.definitions`, and the files of the user's
+modules that they use.
 
 What counts is each file's syntax, see `multistep_bench.models.syntax`, and not its name or its folder: a file that is
 moved or renamed keeps the hash as long as the code that imports it reads the same. Files are read from disk.
@@ -58,11 +59,11 @@ Modules = dict[Path, str]  # source file → name of the module
 def code_sha256(module: nn.Module, builder: Callable[..., Any]) -> str:
     """SHA-256 (64 hexadecimal digits) of the code that a built model is made of; see the head of this file.
 
-    builder: what returned `module`. Raises `ModelError` where a part is defined in no source file, or in one that
-    cannot be parsed.
+    builder: what returned `module`. Raises `ModelError` where a part is defined neither in a source file nor in a
+    notebook, or in a file that cannot be parsed.
     """
     parts = _parts(module, builder)
-    if is_local(builder):
+    if is_local(builder) or any(_is_of_a_notebook(part) for part in parts):
         return _of_definitions(parts, builder)
     modules = _modules_of(parts)
     if modules:
@@ -74,7 +75,7 @@ def code_sha256(module: nn.Module, builder: Callable[..., Any]) -> str:
 
 
 def _of_definitions(parts: set[Any], builder: Callable[..., Any]) -> str:
-    """The hash of a model that a script or a notebook defines."""
+    """The hash of a model that a script or a notebook defines, or a part of it."""
     own = [part for part in parts if not is_importable(part) and _module_of(part)]
     walks = [Walk(part, part.__qualname__) for part in own] + [Walk(builder, "the model")]
     modules = _modules_of({*parts, *(part for walk in walks for part in walk.outside)} - set(own))
@@ -135,10 +136,12 @@ def _module_of(definition: Any) -> str | None:
 
 
 def _source_file(definition: Any, name: str) -> Path:
-    """The file of a definition in the module of this name; raises `ModelError` where there is none.
+    """The file of a definition in the module of this name; raises `ModelError` where there is none."""
+    return _found_file(definition, name) or _refuse(definition)
 
-    For a compiled definition of an installed library any file of that library will do.
-    """
+
+def _found_file(definition: Any, name: str) -> Path | None:
+    """The file of a definition; for a compiled one of an installed library any file of that library will do."""
     loaded = [getattr(sys.modules.get(each), "__file__", None) for each in (name, name.partition(".")[0])]
     files = [Path(file).resolve() for file in loaded if file]
     if files and not _is_ours(name) and is_installed(files[-1]):
@@ -146,8 +149,13 @@ def _source_file(definition: Any, name: str) -> Path:
     code = getattr(vars(definition).get("forward", definition), "__code__", None)
     made_by_exec = code is not None and not Path(code.co_filename).is_file()
     if loaded[0] is None or made_by_exec or files[0].suffix != ".py" or not files[0].is_file():
-        _refuse(definition)
+        return None
     return files[0]
+
+
+def _is_of_a_notebook(definition: Any) -> bool:
+    """Whether the main module defines it, and in no file."""
+    return definition.__module__ in MAIN and _found_file(definition, definition.__module__) is None
 
 
 def _refuse(definition: Any) -> NoReturn:
