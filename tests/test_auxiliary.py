@@ -11,8 +11,9 @@ from multistep_bench.runs.events import Evaluation
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import read_run
 from multistep_bench.training.launch import launch
+from multistep_bench.training.losses import flat_cross_entropy
 from multistep_bench.training.plan import plan, task_of
-from multistep_bench.training.trainer import SingleTrainer, draw_auxiliary, flat_cross_entropy
+from multistep_bench.training.trainer import SingleTrainer, draw_auxiliary
 
 CPU = torch.device("cpu")
 

@@ -29,7 +29,7 @@ from multistep_bench.errors import ModelError, NotFound, RunError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
 from multistep_bench.registry import attention_rules
-from multistep_bench.training.trainer import flat_cross_entropy
+from multistep_bench.training.losses import flat_cross_entropy
 
 CPU = torch.device("cpu")
 ALL = parse_diagnostics("gradients,attention,logits")

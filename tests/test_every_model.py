@@ -11,8 +11,8 @@ from multistep_bench.batch import Batch
 from multistep_bench.cards import list_baselines, list_tasks, load_baseline
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models import build as models
+from multistep_bench.training.losses import flat_cross_entropy
 from multistep_bench.training.progress import progress_setter
-from multistep_bench.training.trainer import flat_cross_entropy
 
 IMAGES = ("two_step_digits-v1", "two_step_glyphs-v1")
 SEQUENCES = ("lookup-v1", "markov-v1", "mlm_agreement-v1", "icl_gaussian-v1", "icl_glyphs-v1")

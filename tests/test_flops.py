@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import multistep_bench as mb
 from multistep_bench.models.flops import attention_flops, flops_per_sample, training_flops_per_sample
-from multistep_bench.training.trainer import training_loss
+from multistep_bench.training.losses import training_loss
 
 TASK = mb.make_task("two_step_digits-v1")
 BATCH = TASK.sample(4, split="eval", rng=torch.Generator().manual_seed(0))

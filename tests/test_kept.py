@@ -18,8 +18,8 @@ from multistep_bench.runs.store import Run, read_run
 from multistep_bench.training.data import draw_evaluation
 from multistep_bench.training.kept import event_samples, kept_files, kept_on_plateau, kept_path, samples_at
 from multistep_bench.training.launch import launch
+from multistep_bench.training.losses import measured
 from multistep_bench.training.plan import plan, task_of
-from multistep_bench.training.trainer import measured
 
 LINEAR = "user_models:linear"
 CELL = Cell(0, 0)

@@ -20,7 +20,7 @@ from multistep_bench.diagnostics.regions import EPISODE, batch_regions, region_n
 from multistep_bench.diagnostics.split import split_by_parameter, split_gradient, split_norms
 from multistep_bench.models.build import logits
 from multistep_bench.models.spectral import make_spectral
-from multistep_bench.training.trainer import flat_cross_entropy
+from multistep_bench.training.losses import flat_cross_entropy
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,9 @@ from multistep_bench.batch import IGNORED, Batch
 from multistep_bench.models.build import build
 from multistep_bench.runs.events import Evaluation, Outcome
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.losses import flat_cross_entropy, training_loss
 from multistep_bench.training.plan import plan, task_of
-from multistep_bench.training.trainer import SingleTrainer, flat_cross_entropy, training_loss
+from multistep_bench.training.trainer import SingleTrainer
 
 CPU = torch.device("cpu")
 

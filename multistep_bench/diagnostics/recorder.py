@@ -20,8 +20,8 @@ from multistep_bench.diagnostics.split import ELSEWHERE, split_by_parameter, spl
 from multistep_bench.errors import ModelError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
+from multistep_bench.training.losses import at_least_float32, flat_cross_entropy
 from multistep_bench.training.randomness import own_randomness
-from multistep_bench.training.trainer import at_least_float32, flat_cross_entropy
 
 ITEMS = 64  # of the diagnostic batch
 

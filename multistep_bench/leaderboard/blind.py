@@ -29,9 +29,10 @@ from multistep_bench.runs.record import Record
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.training.data import EvaluationBatches, draw_auxiliary, draw_evaluation
 from multistep_bench.training.device import one_thread
+from multistep_bench.training.losses import measured
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.randomness import seed_everything
-from multistep_bench.training.trainer import SingleTrainer, measured
+from multistep_bench.training.trainer import SingleTrainer
 from multistep_bench.training.workers import end_with_parent, how_it_ended
 
 Watch = Callable[[Cell, Evaluation | Outcome], None]

@@ -34,8 +34,8 @@ from multistep_bench.models.flops import flops_per_sample, training_flops_per_sa
 from multistep_bench.runs.events import Environment, event_line
 from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.scoring.score import Score
+from multistep_bench.training.losses import training_loss
 from multistep_bench.training.randomness import own_randomness, seed_everything
-from multistep_bench.training.trainer import training_loss
 from multistep_bench.trusted_code import import_paths
 
 

@@ -25,7 +25,8 @@ from multistep_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.randomness import own_randomness
-from multistep_bench.training.trainer import Trainer, set_weights
+from multistep_bench.training.trainer import Trainer
+from multistep_bench.training.weights import set_weights
 
 KEPT_FOLDER = "kept"
 NAMED = ("before", "after", "final")  # moments of a curve

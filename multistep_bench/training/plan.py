@@ -18,9 +18,9 @@ from multistep_bench.models.flops import flops_per_sample, training_flops_per_sa
 from multistep_bench.models.local import Model
 from multistep_bench.runs.spec import ModelSpec, RunSpec
 from multistep_bench.strict import changed
+from multistep_bench.training.losses import training_loss
 from multistep_bench.training.randomness import own_randomness, seed_everything
 from multistep_bench.training.rehearsal import rehearse
-from multistep_bench.training.trainer import training_loss
 
 SECTIONS = ("task", "model", "protocol", "recipe")
 STARTS = "task., model., protocol. or recipe."

@@ -15,8 +15,9 @@ from multistep_bench.errors import BenchError, ModelError
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import build, logits
 from multistep_bench.runs.spec import Cell, RunSpec
+from multistep_bench.training.losses import training_loss
 from multistep_bench.training.randomness import own_randomness
-from multistep_bench.training.trainer import SingleTrainer, training_loss
+from multistep_bench.training.trainer import SingleTrainer
 
 CPU = torch.device("cpu")
 FIRST, SECOND = Cell(0, 0), Cell(0, 1)

@@ -14,11 +14,13 @@ from multistep_bench.models.build import own_inputs
 from multistep_bench.runs.spec import Cell
 from multistep_bench.training.clipping import clip_stacked
 from multistep_bench.training.data import EvaluationBatches, training_batches
+from multistep_bench.training.losses import at_least_float32, training_loss
 from multistep_bench.training.multipliers import scaled_updates, update_factors
 from multistep_bench.training.optimizers import make_stacked_optimizer
 from multistep_bench.training.progress import progress_setter
 from multistep_bench.training.schedules import learning_rate
-from multistep_bench.training.trainer import Trainer, at_least_float32, on_cpu, training_loss
+from multistep_bench.training.trainer import Trainer
+from multistep_bench.training.weights import on_cpu
 
 MEMORY_SHARE = 0.7  # of a GPU's free memory that a group may take
 

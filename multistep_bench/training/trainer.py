@@ -2,22 +2,22 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_map_only
 
 from multistep_bench import seeds
-from multistep_bench.batch import IGNORED, Batch
+from multistep_bench.batch import Batch
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.models.build import logits
 from multistep_bench.runs.events import Evaluation, Metrics, Outcome, as_float32
 from multistep_bench.runs.spec import Cell, RunSpec
-from multistep_bench.training.data import EvaluationBatches, draw_auxiliary, draw_evaluation, training_batches
+from multistep_bench.training.data import draw_auxiliary, draw_evaluation, training_batches
+from multistep_bench.training.losses import at_least_float32, measured, training_loss
 from multistep_bench.training.multipliers import scaled_updates, update_factors
 from multistep_bench.training.optimizers import make_optimizer, set_learning_rate
 from multistep_bench.training.progress import progress_setter
@@ -26,6 +26,7 @@ from multistep_bench.training.recordings import Recordings, plain_recordings, re
 from multistep_bench.training.rescale import rescale_gradients
 from multistep_bench.training.schedules import learning_rate
 from multistep_bench.training.untrained import knows_too_much
+from multistep_bench.training.weights import on_cpu, set_weights
 
 if TYPE_CHECKING:
     from multistep_bench.diagnostics.recorder import Recorder
@@ -261,57 +262,6 @@ class SingleTrainer(Trainer):
         return tree_map_only(torch.Tensor, on_cpu, {"model": dict(state["model"]), "buffers": state["buffers"]})
 
 
-def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy on the CPU that shares no memory."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def measured(task: TaskGenerator, items: EvaluationBatches, answers: Iterable[torch.Tensor]) -> tuple[int, float]:
-    """The count of correct answers and the mean cross-entropy of the logits for each batch of a set of items."""
-    device = items.batches[0].targets.device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    for answer, batch in zip(answers, items.batches, strict=True):
-        correct += task.correct(answer, batch).sum()
-        loss += flat_cross_entropy(answer, batch.targets, reduction="sum")
-    return int(correct), loss.item() / items.description.items
-
-
-def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
-    """Logits in a type that a loss can be summed in: mixed precision gives bfloat16."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def set_weights(model: nn.Module, state: dict[str, Any]) -> None:
-    """Takes over "model", a `state_dict`, and "buffers", all of them by name."""
-    set_buffers(model, state["buffers"])
-    model.load_state_dict(state["model"])
-
-
-def set_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
-    """Gives every buffer its value, also those that `state_dict` leaves out and those that took another shape."""
-    for name, value in buffers.items():
-        path, _, attribute = name.rpartition(".")
-        module = model.get_submodule(path)
-        old = module._buffers.get(attribute)
-        if old is not None and old.shape == value.shape and old.dtype == value.dtype:
-            old.copy_(value)
-        else:
-            place = next((tensor.device for tensor in model.parameters()), value.device)
-            module._buffers[attribute] = value.to(place)
-
-
 def _diverged(last: Evaluation) -> bool:
     """Whether an evaluation, or the training before it, was not finite."""
     return last.loss is None or (last.samples > 0 and last.train_loss is None)
-
-
-def flat_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, **options: object) -> torch.Tensor:
-    """Cross-entropy of logits [..., K] against targets [...], ignoring what is not scored."""
-    return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, **options)  # type: ignore[arg-type]
-
-
-def training_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Mean cross-entropy over what is scored; 0 for a batch without, which masking gives when it is small."""
-    loss = flat_cross_entropy(logits, targets, label_smoothing=label_smoothing)
-    return torch.where((targets != IGNORED).any(), loss, torch.zeros_like(loss))
