@@ -267,6 +267,16 @@ def test_qr_where_tokens_repeat_is_doubly_stochastic_and_has_the_same_gradients_
     assert torch.allclose(*gradients, atol=1e-3)
 
 
+@pytest.mark.parametrize(("apart", "counts"), [(1e-3, True), (1e-4, True), (1e-7, False)])
+def test_qr_counts_a_key_that_is_nearly_another_until_rounding_decides(apart: float, counts: bool) -> None:
+    """The second column is the first one and a bit of another direction, which gives it all its weight, or none."""
+    q = torch.eye(3, dtype=torch.float64).expand(1, 1, 3, 3)
+    k = torch.tensor([[[[1.0, 0, 0], [1.0, 0, apart], [0, 1.0, 0]]]], dtype=torch.float64)
+    found = weights(q, k)[0, 0]
+    second = torch.tensor([0.0, 0, 1] if counts else [0.0, 1, 0], dtype=torch.float64)
+    assert torch.allclose(found[:, 1], second, atol=1e-6)
+
+
 def test_qr_of_equal_or_no_queries_has_finite_gradients() -> None:
     _, k, v = (tensor.detach() for tensor in qkv(8, 8))
     for queries in (torch.zeros_like(k), torch.ones_like(k)):

@@ -43,7 +43,7 @@ def rate_blocks(results: Results, protocol: str) -> list[RateBlock]:
         regular = [entry for entry in entries if name == protocol and not entry.score.spec.changes]
         for plain in regular:
             family = {entry.rule: entry.score for entry in regular if split_name(entry.model)[0] == plain.model}
-            if plain.rule or len(family) < 2:
+            if len(family) < 2:
                 continue
             shares = {
                 rule: tuple((scores.events, scores.n) for scores in score.by_rate) for rule, score in family.items()
