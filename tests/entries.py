@@ -14,8 +14,9 @@ import torch
 from multistep_bench.cards import load_task
 from multistep_bench.generators.base import TaskGenerator
 from multistep_bench.generators.task import make_task
-from multistep_bench.leaderboard.entry import ENTRY_FILE, EntryFile, make_entry_file
+from multistep_bench.leaderboard.entry import ENTRY_FILE, Entry, EntryFile, make_entry_file
 from multistep_bench.leaderboard.reading import read_entry
+from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.submission import submit
 from multistep_bench.protocol import Recipe
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
@@ -36,6 +37,13 @@ def make_board(folder: Path) -> Path:
     shutil.copyfile(ROOT / "leaderboard" / "suites.toml", folder / "suites.toml")
     shutil.copyfile(ROOT / "leaderboard" / "README.md", folder / "README.md")
     return folder
+
+
+def reference(name: str, task: str = TASK, protocol: str = "quick") -> Entry:
+    """A committed run as an entry of it alone."""
+    found = [(entry, run) for entry in references() if entry.name == name for run in entry.runs]
+    ((entry, run),) = [each for each in found if (each[1].spec.task.id, each[1].spec.protocol_name) == (task, protocol)]
+    return replace(entry, runs=(run,))
 
 
 def make_spec(

@@ -49,6 +49,16 @@ def test_a_file_is_trained_with_the_changes_of_the_command_above_its_own(
     assert (long.batch_size, long.budget) == (16, 3200)  # but a variant keeps what it is named for
 
 
+def test_a_file_of_one_run_is_a_sweep_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that files of one run and of several may share a root."""
+    (tmp_path / "sweep.toml").write_text(FILE.partition("[sweep.variants]")[0], encoding="utf-8")
+    root = tmp_path / "root"
+    arguments = ["run", "--sweep", str(tmp_path / "sweep.toml"), "--out", str(root), *SETTINGS, "--json", "--dry-run"]
+    code, out, _ = in_process(capsys, *arguments)
+    assert code == 0
+    assert [run["folder"] for run in json.loads(out)["runs"]] == [str(root / TASK / "user_models-linear" / "smoke")]
+
+
 def test_scores_come_before_what_did_not_finish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "root"
     arguments = ["run", "--model", "user_models:raises", "--model", LINEAR, "--protocol", "smoke", "--out", str(root)]

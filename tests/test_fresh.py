@@ -20,7 +20,6 @@ from multistep_bench.leaderboard.fresh import (
     sufficient,
 )
 from multistep_bench.leaderboard.notes import FreshCell
-from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.reproductions import LEAST_POWER
 from multistep_bench.leaderboard.verify import verify
 from multistep_bench.scoring.score import Score, score
@@ -106,6 +105,6 @@ def test_fresh_seeds_lie_beyond_every_protocol_and_differ(scored: Score) -> None
 
 
 def test_a_sufficient_number_is_told() -> None:
-    vit = score(next(entry for entry in references() if entry.name == "vit" and len(entry.runs[0].records) == 18).runs)
+    vit = score(entries.reference("vit").runs)
     assert sufficient(vit, 3, LEAST_POWER) == 9  # three learning rates, where some cells jump at each
     assert sufficient(vit, 3, 1.1) is None

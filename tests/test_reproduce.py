@@ -16,7 +16,6 @@ from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
 from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell, Start
-from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.reproduce import reproduce
 from multistep_bench.leaderboard.reproductions import (
     FINAL_TOLERANCE,
@@ -284,7 +283,7 @@ def test_times_on_another_stack_are_judged_by_the_spread_of_the_entry_and_their_
 
 
 def test_only_enough_fresh_cells_lift_the_tier_and_anything_against_the_entry_keeps_it() -> None:
-    vit = next(entry for entry in references() if entry.name == "vit" and len(entry.runs[0].records) == 18)
+    vit = entries.reference("vit")
     score = score_of(vit.runs)
     assert needed(score) == 3
     honest = [

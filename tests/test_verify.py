@@ -235,7 +235,7 @@ def test_a_curve_of_another_entry_or_a_reference_is_found(tmp_path: Path) -> Non
     entries.change_record(second, CELL, lambda record: theirs)
     assert f"{TASK}/{CELL} shares a curve with first: {TASK}/{CELL}" in "; ".join(verify(second, among=board).problems)
     spec = entries.make_spec("quick")
-    stolen = next(entry for entry in references() if entry.name == "vit").runs[0].records
+    stolen = entries.reference("vit").runs[0].records
     thief = tmp_path / "thief"
     thief.mkdir()
     (thief / RUN_FILE).write_bytes(Run(thief, spec, list(stolen)).packed)
@@ -377,7 +377,7 @@ def test_noise_of_independent_seeds_is_unlike_and_that_of_a_seed_is_no_copy() ->
 def test_a_reference_nudged_here_and_there_is_found(tmp_path: Path, cell: str, shift: int) -> None:
     """Every tenth count by up to 2, every loss by a thousandth; into the same cell, or shifted into another."""
     rng = np.random.default_rng(0)
-    vit = next(entry for entry in references() if entry.name == "vit" and len(entry.runs[0].records) == 18)
+    vit = entries.reference("vit")
     (stolen,) = (record for record in vit.runs[0].records if record.cell.name == "rate0-seed0")
     counts = np.roll(stolen.curve.correct, shift)
     counts[::10] += rng.choice([-2, -1, 1, 2], len(counts[::10]))
@@ -392,12 +392,7 @@ def test_a_reference_nudged_here_and_there_is_found(tmp_path: Path, cell: str, s
 
 
 def test_models_that_are_alike_in_the_same_cells_are_no_copies() -> None:
-    traces = [
-        trace
-        for entry in references()
-        if entry.name in ("vit", "vit_gradscale") and len(entry.runs[0].records) == 18
-        for trace in traces_of(entry)
-    ]
+    traces = [trace for name in ("vit", "vit_gradscale") for trace in traces_of(entries.reference(name))]
     assert len(traces) == 36
     assert list(copies(traces)) == []
 

@@ -100,7 +100,7 @@ def run(
     changes = changes_from(settings or [], learning_rates=lr, seeds=seeds, budget=budget, precision=precision)
     sweeps = sweeps_from(task, model, protocol, suite, sweep, variant, changes)
     first = sweeps[0]
-    alone = len(sweeps) == len(first.tasks) == len(first.models) == 1 and not first.variants
+    alone = sweep is None and len(sweeps) == len(first.tasks) == len(first.models) == 1 and not first.variants
     if dry_run:
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
