@@ -159,7 +159,8 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_written(tmp_path:
 
 def test_a_dry_run_states_the_cost() -> None:
     spec = plan("two_step_digits-v1", "vit", "smoke", SMALL)
-    plain, costs = estimate(spec, device="cpu"), estimate(spec, device="cpu", diagnostics="logits,every=1")
+    plain = estimate(spec, device="cpu", seconds=0.1)
+    costs = estimate(spec, device="cpu", seconds=0.1, diagnostics="logits,every=1")
     assert plain.diagnostics_share is None
     assert "diagnostics" not in plain.for_a_person()
     assert costs.diagnostics_share is not None
