@@ -181,7 +181,7 @@ def test_the_time_of_recordings_is_part_of_what_a_dry_run_expects(monkeypatch: p
 
 
 def test_a_dry_run_of_a_large_protocol_times_a_few_steps_and_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interval of the paper's protocols is an epoch: an hour on a processor, where a step tells as much."""
+    """An interval of the paper's protocols is an epoch, which no dry run should train; a step tells as much."""
     steps: list[int] = []
     items: list[int] = []
     step, evaluate = SingleTrainer.train_step, SingleTrainer.evaluate

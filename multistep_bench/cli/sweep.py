@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from multistep_bench.runs.store import Run
     from multistep_bench.training.sweep import Member, Sweep
 
-TIMED_SECONDS = 2.0  # of each run that is priced, unless there are many
-TIMED_SECONDS_IN_ALL = 60.0
+TIMED_SECONDS_IN_ALL = 60.0  # of a sweep that is priced; of few runs less
 
 
 def sweeps_from(
@@ -135,7 +134,7 @@ def print_prices(
 ) -> None:
     """What each run of a sweep would take, and the whole: no less than its longest cell."""
     from multistep_bench.reporting.sweep_table import print_sweep_prices
-    from multistep_bench.training.estimate import estimate, together
+    from multistep_bench.training.estimate import TIMED_SECONDS, estimate, together
 
     console = Terminal(stderr=as_json)
     members = _planned(sweeps, out, data_root, console)

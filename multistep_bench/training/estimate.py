@@ -24,6 +24,7 @@ from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.rehearsal import STEP_FLOPS, affordable
 from multistep_bench.training.trainer import SingleTrainer
 
+TIMED_SECONDS = 2.0
 TIMED_RECORDINGS = 5
 STATE_COPIES = 3  # a checkpoint holds the weights and AdamW's two moments
 
@@ -88,9 +89,9 @@ def estimate(
     device: str = "auto",
     workers: int | None = None,
     diagnostics: str | None = None,
-    seconds: float = 2.0,
+    seconds: float = TIMED_SECONDS,
 ) -> Estimate:
-    """Trains the first cell of a specification for some seconds, writes nothing, and extrapolates."""
+    """Trains the first cell of a specification for so many seconds or a step, writes nothing, and extrapolates."""
     place = find_device(device)
     wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
     if wanted is not None:
@@ -173,7 +174,7 @@ def _timed(
 
 
 def _timed_samples(spec: RunSpec, samples: int, device: torch.device) -> int:
-    """As many of a batch as a CPU trains in seconds: a step of the paper's size takes a minute there."""
+    """As many of a batch as a CPU trains in a few seconds; of the paper's protocols that is a part of one."""
     return affordable(spec, samples, STEP_FLOPS) if device.type == "cpu" else samples
 
 
