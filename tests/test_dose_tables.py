@@ -1,5 +1,6 @@
 """Dose tables of the baselines' page: their rows, what these are compared with, and when they are stale."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import records
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.dose_tables import dose_table, replace_doses
 from multistep_bench.reporting.figures import source_of
+from multistep_bench.reporting.forest_plots import reference_rows
+from multistep_bench.reporting.rate_maps import rate_blocks
 from multistep_bench.reporting.reference_tables import details, overview, update_page
 from multistep_bench.reporting.references import Results, read_references, reference_name, reference_runs
 from multistep_bench.runs.store import read_run
@@ -78,9 +81,10 @@ def test_a_row_a_dose_by_rising_number_with_its_comparison_with_the_plain_model(
     assert [row[4][:4] for row in table[2:]] == ["0.83", "0.58", "0.00"]  # mean of 1 − time/budget over both rates
     assert [row[5][:5] for row in table[2:]] == ["+0.74", "+0.49", "-0.09"]  # vit has (0.185 + 0) / 2
     place = folder / "results" / "steps-v1" / "quick"
-    tests = [compare(place / f"vit-t{dose}.jsonl", place / "vit.jsonl").grid for dose in ("0.25", "4", "16")]
+    stems = ("vit-t0.25", "vit-t4", "vit-t16", "vit_heat")  # all that is compared under this protocol
+    tests = [compare(place / f"{stem}.jsonl", place / "vit.jsonl").grid for stem in stems]
     expected = holm([each.permutation for each in tests])
-    assert [float(row[6]) for row in table[2:]] == pytest.approx(expected, rel=0.06)
+    assert [float(row[6]) for row in table[2:]] == pytest.approx(expected[:3], rel=0.06)
 
 
 def test_level_lines_are_the_unchanged_runs_of_the_family_and_nothing_is_compared_without_the_plain_one(
@@ -96,28 +100,35 @@ def test_level_lines_are_the_unchanged_runs_of_the_family_and_nothing_is_compare
     assert [cells(line)[5:] for line in dose_table(series) if line.startswith("| 4 ")] == [["–", "–"]]
 
 
-def test_each_model_has_a_table_of_its_own_and_each_dose_a_table(folder: Path) -> None:
+def test_each_model_has_a_table_of_its_own(folder: Path) -> None:
     config = {"attention_options": {"temperature": 2.0}}
     store(folder, "bert-t2", [0.5, 0.5], config, model="bert")
-    with pytest.raises(BenchError, match="has no dose table of bert with"):
-        replace_doses(BLOCK, results(folder), "README.md")
     text, both = replace_doses(BLOCK + BLOCK.replace("vit", "bert"), results(folder), "README.md")
     assert [[dose for dose, _ in each.doses] for each in both] == [[0.25, 4, 16], [2]]
     assert text.count("| 2 | 4/4 | 4/4 |") == 1
 
 
-def test_doses_stand_in_no_other_table(folder: Path) -> None:
+def rows(lines: Iterable[str]) -> list[list[str]]:
+    """The cells of the lines that begin with a model."""
+    return [cells(line) for line in lines if line.startswith("| `")]
+
+
+def test_a_dose_stands_in_its_dose_table_and_else_in_that_of_its_task(folder: Path) -> None:
     entries = results(folder)["steps-v1", "quick"]
     assert sum(entry.variant for entry in entries) == 3
-    text = "\n".join(details(entries))
-    assert [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")] == ["bert", "vit", "vit_heat"]
-    assert "temperature" not in text
+    named = [row[0] for row in rows(details(entries))]
+    doses = ["`vit`, temperature 16", "`vit`, temperature 4", "`vit`, temperature 0.25"]
+    assert named == ["`bert`", "`vit`", *doses, "`vit_heat`"]
+    text, _ = replace_doses(BLOCK, results(folder), "README.md")
+    (folder / "README.md").write_text(text + TABLES, encoding="utf-8")
+    update_page(folder)
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert [row[0] for row in rows(page.splitlines()) if row[0] != "`steps-v1`"] == ["`bert`", "`vit`", "`vit_heat`"]
     store(folder, "vit_heat-t1", [None, None], {"attention_options": {"temperature": 1.0}}, model="vit_heat")
     other = {("other-v1", "quick"): entries}  # a rule has a column where it ran twice
-    rows = [cells(line) for line in overview({**results(folder), **other}) if line.startswith("| `steps-v1`")]
-    assert [(row[2], row[5].strip("*")) for row in rows] == [
-        ("`vit`", "+0.39")
-    ]  # without bert, which has no rules here
+    shown = [row for row in rows(overview({**results(folder), **other})) if row[0] == "`steps-v1`"]
+    # without bert, which has no rules here
+    assert [(row[2], row[5].strip("*")) for row in shown] == [("`vit`", "+0.39")]
     store(folder, "vit_tau", [0.5, 0.5], changes={"protocol.seeds": 4})  # a changed protocol has its sentence
     assert "`vit_tau` with protocol.seeds=4: 8/8" in "\n".join(details(results(folder)["steps-v1", "quick"]))
 
@@ -157,13 +168,12 @@ def test_the_page_is_stale_until_its_table_and_its_figure_are_of_the_present_run
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nothing", r"has no dose table of vit with model.attention_options=.* on steps-v1 quick; write"),
         (BLOCK + BLOCK, f"has the table '{NAME}' twice"),
         (BLOCK + BLOCK.replace("quick", "standard"), "without runs; remove `<!-- dose: steps-v1 standard vit"),
         (BLOCK.replace("temperature", "heads"), "heads' without runs"),
         (BLOCK.replace(f" {KEY}", ""), "write TASK PROTOCOL MODEL KEY after `dose:`"),
     ],
-    ids=["absent", "twice", "no runs", "another option", "no option"],
+    ids=["twice", "no runs", "another option", "no option"],
 )
 def test_tables_and_runs_that_do_not_belong_together_are_refused(folder: Path, text: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
@@ -173,5 +183,34 @@ def test_tables_and_runs_that_do_not_belong_together_are_refused(folder: Path, t
 def test_a_dose_under_another_protocol_is_refused(folder: Path) -> None:
     config = {"attention_options": {"temperature": 2.0}}
     store(folder, "vit-t2", [0.5, 0.5], config, model="vit", protocol={"batch_size": 20})
-    with pytest.raises(BenchError, match="have different protocols; draw those of one protocol"):
-        replace_doses(BLOCK, results(folder), "README.md")
+    with pytest.raises(BenchError, match="cannot be compared: batch_size 20 against 10; train both models"):
+        results(folder)
+
+
+def test_each_setting_is_a_table_with_its_own_plain_model_and_its_own_correction(folder: Path) -> None:
+    """A setting is what was changed beside the attention; a rule is compared with softmax in the same one."""
+    small = {"init_std": 0.02}
+    cold = {"attention_options": {"temperature": 0.25}}
+    store(folder, "vit-small", [None, None], small, model="vit")
+    store(folder, "vit-small-t0.25", [0.2, 0.2], small | cold, model="vit")
+    store(folder, "vit_heat-small", [0.5, 0.5], small, model="vit_heat")
+    entries = results(folder)["steps-v1", "quick"]
+    lines = list(details(entries))
+    assert lines.count("With `model.init_std=0.02`:") == 1
+    assert sum("4 seeds × 2 learning rates" in line for line in lines) == 1  # the protocol is the same
+    below = rows(lines[lines.index("With `model.init_std=0.02`:") :])
+    assert [row[0] for row in below] == ["`vit`", "`vit`, temperature 0.25", "`vit_heat`"]
+    assert [row[6][:5] for row in below] == ["–", "+0.78", "+0.48"]  # against 0 cells of 8, not vit's 4
+    place = folder / "results" / "steps-v1" / "quick"
+    tests = [
+        compare(place / f"{stem}.jsonl", place / "vit-small.jsonl").grid
+        for stem in ("vit-small-t0.25", "vit_heat-small")
+    ]
+    assert [entry.corrected_p for entry in entries if entry.setting and entry.comparison] == pytest.approx(
+        holm([each.permutation for each in tests])
+    )
+    first, second = rate_blocks(results(folder), "quick")
+    assert (first.title, second.title) == ("steps-v1, vit", "steps-v1, vit, model.init_std=0.02")
+    assert list(second.shares) == ["plain softmax", "temperature 0.25", "Heat Treatment"]
+    assert second.shares["temperature 0.25"] == ((4, 4), (4, 4))
+    assert [row.label for row in reference_rows(results(folder), "quick")] == ["vit_heat"]  # in its card's setting

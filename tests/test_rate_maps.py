@@ -45,11 +45,11 @@ def _place(root: Path, model: str) -> Path:
 def test_a_block_counts_the_cells_that_jump_at_each_rate_by_rule(results: Results) -> None:
     """A family of its plain model alone, and a run of a changed model, are not shown."""
     (block,) = rate_blocks(results, "quick")
-    assert (block.task, block.family, block.rates) == ("steps-v1", "vit", (5e-4, 2e-3))
+    assert (block.title, block.rates) == ("steps-v1, vit", (5e-4, 2e-3))
     assert block.shares == {
-        "": ((1, 4), (4, 4)),
-        "tau": ((0, 4), (2, 4)),
-        "sigma_reparam": ((3, 4), (3, 4)),
+        "plain softmax": ((1, 4), (4, 4)),
+        "temperature ⅓": ((0, 4), (2, 4)),
+        "σReparam": ((3, 4), (3, 4)),
     }
     assert rate_blocks(results, "standard") == []
 
@@ -58,7 +58,7 @@ def test_a_map_has_a_row_a_rule_and_says_what_was_not_run(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (block,) = rate_blocks(results, "quick")
-    other = RateBlock("hops-v1", "gpt", (1e-3,), {"": ((2, 2),), "tau": ((1, 2),)})
+    other = RateBlock("hops-v1, gpt", (1e-3,), {"plain softmax": ((2, 2),), "temperature ⅓": ((1, 2),)})
     drawn: list[Figure] = []
     save = figures.save
     monkeypatch.setattr(
@@ -76,5 +76,5 @@ def test_a_map_has_a_row_a_rule_and_says_what_was_not_run(
 
 def test_another_share_makes_the_map_stale(results: Results) -> None:
     (block,) = rate_blocks(results, "quick")
-    changed = replace(block, shares=block.shares | {"tau": ((1, 4), (2, 4))})
+    changed = replace(block, shares=block.shares | {"temperature ⅓": ((1, 4), (2, 4))})
     assert blocks_sha256([changed]) != blocks_sha256([block])

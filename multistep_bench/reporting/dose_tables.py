@@ -12,14 +12,11 @@ from pathlib import Path
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.dose_plots import Dosed, Named, dose_of, part_doses, write_doses
-from multistep_bench.reporting.labels import changes_label, rate_label
+from multistep_bench.reporting.labels import rate_label
 from multistep_bench.reporting.markdown import difference, ends, interval, share, table
-from multistep_bench.reporting.references import Results, split_name
+from multistep_bench.reporting.references import Reference, Results, split_name
 from multistep_bench.reporting.task_plots import QUANTITIES
-from multistep_bench.scoring.compare import compare_scores
-from multistep_bench.scoring.holm import holm
 from multistep_bench.scoring.run import RunScore
-from multistep_bench.scoring.set_comparison import SetComparison
 from multistep_bench.strict import content_sha256
 
 _BLOCK = re.compile(r"^<!-- dose: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
@@ -29,7 +26,8 @@ _BLOCK = re.compile(r"^<!-- dose: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | r
 class DoseSeries:
     """The reference runs of one model under one protocol whose option `key` is a number.
 
-    doses:  by rising number. others: the runs of the model's family as their cards say, the plain model first.
+    doses:   by rising number; entries: the same runs with their comparisons.
+    others:  the runs of the model's family as their cards say, the plain model first.
     """
 
     task: str
@@ -37,6 +35,7 @@ class DoseSeries:
     model: str
     key: str
     doses: Dosed
+    entries: tuple[Reference, ...]
     others: Named
 
     @property
@@ -70,23 +69,14 @@ def _shown(name: float | str, run: RunScore) -> list[object]:
 def replace_doses(text: str, results: Results, where: str) -> tuple[str, list[DoseSeries]]:
     """The text of a page with every dose table made anew, and what the tables are of; where: the page, for errors.
 
-    Raises `BenchError` for a table that is there twice or that no run belongs to, for runs that cannot share a line
-    (`part_doses`), and for a run of a changed model that no table shows.
+    Raises `BenchError` for a table that is there twice or that no run belongs to, and for runs that cannot share a line
+    (`part_doses`).
     """
     found = [match[1] for match in _BLOCK.finditer(text)]
     for name in found:
         if found.count(name) > 1:
             raise BenchError(f"{where} has the table '{name}' twice; remove one `<!-- dose: {name} -->`")
     series = {name: _series(name, results, where) for name in found}
-    shown = {id(run) for each in series.values() for _, run in each.doses}
-    for (task, protocol), entries in results.items():
-        for entry in entries:
-            if entry.variant and id(entry.score) not in shown:
-                raise BenchError(
-                    f"{where} has no dose table of {entry.model} with {changes_label(entry.score.spec)} on {task}"
-                    f" {protocol}; write `<!-- dose: {task} {protocol} {entry.model} KEY -->` and `<!-- end -->`"
-                    " where it belongs, KEY being the option"
-                )
     tables = {name: "\n".join(dose_table(each)) for name, each in series.items()}
     made = _BLOCK.sub(lambda match: f"<!-- dose: {match[1]} -->\n\n{tables[match[1]]}\n\n<!-- end -->", text)
     return made, list(series.values())
@@ -98,30 +88,27 @@ def _series(name: str, results: Results, where: str) -> DoseSeries:
         raise BenchError(f"{where} has a table '{name}'; write TASK PROTOCOL MODEL KEY after `dose:`")
     task, protocol, model, key = parts
     entries = results.get((task, protocol), [])
-    doses = [entry for entry in entries if entry.model == model and dose_of(entry.score.spec, key) is not None]
-    if not doses:
+    dosed = [entry for entry in entries if entry.model == model and dose_of(entry.score.spec, key) is not None]
+    if not dosed:
         raise BenchError(f"{where} has a table '{name}' without runs; remove `<!-- dose: {name} -->`")
     family = [entry for entry in entries if split_name(entry.model)[0] == model and not entry.score.spec.changes]
-    members = [(entry.model, entry.score) for entry in [*doses, *(each for each in family if each not in doses)]]
-    return DoseSeries(task, protocol, model, key, *part_doses(members, key))
+    members = [(entry.model, entry.score) for entry in [*dosed, *(each for each in family if each not in dosed)]]
+    doses, others = part_doses(members, key)
+    by_run = {id(entry.score): entry for entry in dosed}
+    return DoseSeries(task, protocol, model, key, doses, tuple(by_run[id(run)] for _, run in doses), others)
 
 
 def dose_table(series: DoseSeries) -> Iterator[str]:
-    """The plot, and a row a dose with its comparison with the plain model, p corrected by Holm over the doses."""
+    """The plot, and a row a dose with its comparison with the plain model."""
     rates = [rate_label(rate) for rate in series.doses[0][1].spec.protocol.learning_rates]
-    plain = next((run for name, run in series.others if name == series.model), None)
-    compared: list[SetComparison | None] = [None] * len(series.doses)
-    if plain is not None:
-        compared = [compare_scores(run, plain, same_recipe=True).grid for _, run in series.doses]
-    corrected = iter(holm([each.permutation for each in compared if each]))
     alternative = f"Eureka probability and convergence speed of {series.model} against its {series.option}"
     yield f"![{alternative}]({series.figure})"
     yield ""
     yield from table(
-        [series.option, *rates, "p", "S", f"ΔS against `{series.model}`", "p of ΔS"],
+        [series.option, *rates, "p", "S", f"ΔS against `{split_name(series.model)[0]}`", "p of ΔS"],
         (
-            [f"{dose:.3g}", *_numbers(run), *(_effect(each, next(corrected)) if each else ("–", "–"))]
-            for (dose, run), each in zip(series.doses, compared, strict=True)
+            [f"{dose:.3g}", *_numbers(run), *_effect(entry)]
+            for (dose, run), entry in zip(series.doses, series.entries, strict=True)
         ),
     )
 
@@ -132,5 +119,7 @@ def _numbers(run: RunScore) -> list[str]:
     return [*shares, f"{share(grid.events, grid.n)} {ends(grid.probability)}", interval(grid.speed)]
 
 
-def _effect(compared: SetComparison, p: float) -> tuple[str, str]:
-    return difference(compared.speed), f"{p:.2g}"
+def _effect(entry: Reference) -> tuple[str, str]:
+    if entry.comparison is None or entry.corrected_p is None:
+        return "–", "–"
+    return difference(entry.comparison.speed), f"{entry.corrected_p:.2g}"

@@ -122,7 +122,7 @@ def reference_rows(results: Results, protocol: str) -> list[ForestRow]:
         )
         for (task, name), entries in results.items()
         for entry in entries
-        if name == protocol and entry.comparison is not None and entry.corrected_p is not None
+        if name == protocol and not entry.variant and entry.comparison is not None and entry.corrected_p is not None
     ]
 
 

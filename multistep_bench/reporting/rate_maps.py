@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import FAINT, MUTED, PAGE, PAPER, SERIES
 from multistep_bench.reporting.labels import rate_label
-from multistep_bench.reporting.references import RULES, Results, split_name
+from multistep_bench.reporting.references import RULES, Reference, Results, split_name
 from multistep_bench.strict import content_sha256
 
 PLAIN = "plain softmax"
@@ -24,14 +24,14 @@ TICKS = 5  # points
 
 @dataclass(frozen=True)
 class RateBlock:
-    """The runs of one family of models on one task under one protocol.
+    """The runs of one family of models on one task under one protocol in one setting.
 
+    title:  names task, family and setting.
     rates:  learning rates.
-    shares: by rule, "" for the plain model, (cells with a Eureka-moment, cells) at each rate.
+    shares: by rule or dose, plain softmax first, (cells with a Eureka-moment, cells) at each rate.
     """
 
-    task: str
-    family: str
+    title: str
     rates: tuple[float, ...]
     shares: dict[str, tuple[tuple[int, int], ...]]
 
@@ -40,16 +40,22 @@ def rate_blocks(results: Results, protocol: str) -> list[RateBlock]:
     """Of the committed runs under one protocol as it ships, those of families with a plain model, in their order."""
     blocks = []
     for (task, name), entries in results.items():
-        regular = [entry for entry in entries if name == protocol and not entry.score.spec.changes]
-        for plain in regular:
-            family = {entry.rule: entry.score for entry in regular if split_name(entry.model)[0] == plain.model}
+        regular = [entry for entry in entries if name == protocol and not entry.changed_protocol]
+        for plain in (entry for entry in regular if not entry.rule and not entry.dose):
+            alike = [each for each in regular if each.setting == plain.setting]
+            family = {_row(entry): entry.score for entry in alike if split_name(entry.model)[0] == plain.model}
             if len(family) < 2:
                 continue
             shares = {
-                rule: tuple((scores.events, scores.n) for scores in score.by_rate) for rule, score in family.items()
+                row: tuple((scores.events, scores.n) for scores in score.by_rate) for row, score in family.items()
             }
-            blocks.append(RateBlock(task, plain.model, plain.score.spec.protocol.learning_rates, shares))
+            title = ", ".join(filter(None, (task, plain.model, plain.setting)))
+            blocks.append(RateBlock(title, plain.score.spec.protocol.learning_rates, shares))
     return blocks
+
+
+def _row(entry: Reference) -> str:
+    return ", ".join(filter(None, (RULES.get(entry.rule, "" if entry.dose else PLAIN), entry.dose)))
 
 
 def blocks_sha256(blocks: Sequence[RateBlock]) -> str:
@@ -62,33 +68,35 @@ def write_rate_map(blocks: Sequence[RateBlock], path: str | Path) -> Path:
 
     Each cell is p, the share of cells with a Eureka-moment; empty where a rule was not run.
     """
-    rules = [rule for rule in ("", *RULES) if any(rule in block.shares for block in blocks)]
+    rules = [PLAIN, *RULES.values()]
+    shown = dict.fromkeys(row for block in blocks for row in block.shares)
+    rows = sorted(shown, key=lambda row: rules.index(row) if row in rules else 0.5)  # doses below plain softmax
     with figures.style():
-        figure = figures.new_figure(PAGE, len(rules) * ROW_HEIGHT + FRAME_HEIGHT)
+        figure = figures.new_figure(PAGE, len(rows) * ROW_HEIGHT + FRAME_HEIGHT)
         panels = figure.subplots(
             1, len(blocks), sharey=True, squeeze=False, width_ratios=[len(block.rates) for block in blocks]
         )[0]
         for axes, block in zip(panels, blocks, strict=True):
-            _draw(axes, block, rules)
-        panels[0].set_yticks(range(len(rules)), [RULES.get(rule, PLAIN) for rule in rules])
+            _draw(axes, block, rows)
+        panels[0].set_yticks(range(len(rows)), rows)
         scale = figure.colorbar(panels[0].images[0], ax=list(panels), location="bottom", aspect=40, shrink=0.5)
         scale.set_label(f"Eureka probability p at each learning rate; {NOT_RUN} not run")
         scale.outline.set_visible(False)
         return figures.save(figure, path, source=blocks_sha256(blocks))
 
 
-def _draw(axes: Axes, block: RateBlock, rules: Sequence[str]) -> None:
+def _draw(axes: Axes, block: RateBlock, rows: Sequence[str]) -> None:
     missing = ((np.nan, 1),) * len(block.rates)
-    counts = np.array([block.shares.get(rule, missing) for rule in rules], dtype=float)  # rules, rates, 2
+    counts = np.array([block.shares.get(row, missing) for row in rows], dtype=float)  # rows, rates, 2
     shares = counts[..., 0] / counts[..., 1]
     axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.isnan(shares)):
         axes.text(column, row, NOT_RUN, ha="center", va="center", color=MUTED, fontsize="xx-small")
     axes.set_xticks(range(len(block.rates)), [rate_label(rate) for rate in block.rates], rotation=90, fontsize=TICKS)
-    axes.set_title(f"{block.task}, {block.family}", rotation=90, fontsize="medium")
+    axes.set_title(block.title, rotation=90, fontsize="medium")
     axes.tick_params(length=0)
     axes.set_xticks(np.arange(len(block.rates) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(rules) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=FAINT, linewidth=0.4)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)

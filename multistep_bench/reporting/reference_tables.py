@@ -7,8 +7,9 @@ drawn with them; see also `claims_table` and `dose_tables`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from multistep_bench.atomic import write_atomically
@@ -52,8 +53,9 @@ def update_page(folder: Path | None = None, *, check: bool = False) -> bool:
         raise BenchError(f"{folder} holds no {PAGE} or no results; run `{COMMAND}` in a checkout of the suite")
     text = page.read_text(encoding="utf-8")
     results = read_references(paths)
-    made = replace_claims(replace_tables(text, results, str(page)), folder, paths, str(page))
-    made, doses = replace_doses(made, results, str(page))
+    made, doses = replace_doses(text, results, str(page))
+    shown = {id(entry) for each in doses for entry in each.entries if entry.variant}
+    made = replace_claims(replace_tables(made, results, str(page), shown), folder, paths, str(page))
     draws = [draw for draw in _overviews(made, folder, results) if draw is not None]
     undrawn = [each for each in doses if source_of(folder / each.figure) != each.sha256()]
     if not check:
@@ -81,10 +83,10 @@ def _overviews(text: str, folder: Path, results: Results) -> Iterator[Callable[[
         yield draw if source_of(path) != source else None
 
 
-def replace_tables(text: str, results: Results, where: str) -> str:
-    """The text of a page with every table made anew; where: the page, for errors."""
+def replace_tables(text: str, results: Results, where: str, doses: Collection[int] = ()) -> str:
+    """The text of a page with every table made anew; where: the page, for errors; doses: see `details`."""
     tables = {ALL: "\n".join(overview(results))}
-    tables |= {" ".join(key): "\n".join(details(entries)) for key, entries in results.items()}
+    tables |= {" ".join(key): "\n".join(details(entries, doses)) for key, entries in results.items()}
     found = [match[1] for match in _BLOCK.finditer(text)]
     for name in found:
         if name not in tables or found.count(name) > 1:
@@ -98,6 +100,7 @@ def replace_tables(text: str, results: Results, where: str) -> str:
 
 def overview(results: Results) -> Iterator[str]:
     """A row a task and protocol, a column a rule that was run in more than one of them: ΔS against the plain model."""
+    results = {key: [entry for entry in entries if not entry.variant] for key, entries in results.items()}
     ran = [entry.rule for entries in results.values() for entry in entries if entry.comparison]
     rules = [rule for rule in RULES if ran.count(rule) > 1]
     yield from table(
@@ -109,7 +112,6 @@ def overview(results: Results) -> Iterator[str]:
 
 
 def _overview_rows(key: tuple[str, str], entries: Sequence[Reference], rules: Sequence[str]) -> Iterator[list[str]]:
-    entries = [entry for entry in entries if not entry.variant]
     for plain in entries:
         family = {entry.rule: entry for entry in entries if split_name(entry.model)[0] == plain.model}
         if not plain.rule and any(entry.comparison for entry in family.values()):
@@ -129,32 +131,38 @@ def _speed(entry: Reference) -> str:
     return f"{entry.score.grid.speed.estimate:.2f}"
 
 
-def details(entries: Sequence[Reference]) -> Iterator[str]:
-    """The protocol and levels of a task, a row a model, then the runs under a changed protocol.
+def details(entries: Sequence[Reference], doses: Collection[int] = ()) -> Iterator[str]:
+    """The protocol and levels of a task, a row a run, setting by setting, then the runs under a changed protocol.
 
-    Runs of a changed model stand in the tables of `dose_tables`.
+    doses: ids of entries that stand in another table, see `dose_tables`.
     """
-    regular = [entry for entry in entries if not entry.score.spec.changes]
-    if regular:
-        yield from _settings(regular[0].score)
-        yield ""
-        yield from table(_columns(regular), (_cells(entry, _auxiliary(regular)) for entry in regular))
+    regular = [entry for entry in entries if not entry.changed_protocol and id(entry) not in doses]
+    paragraphs: list[str] = []
+    for setting, group in groupby(regular, key=lambda entry: entry.setting):
+        members = list(group)
+        if (protocol := _protocol(members[0].score)) not in paragraphs:
+            paragraphs.append(protocol)
+        if setting:
+            paragraphs.append(f"With `{setting}`:")
+        rows = (_cells(entry, _auxiliary(members)) for entry in members)
+        paragraphs.append("\n".join(table(_columns(members), rows)))
     for entry in entries:
-        if entry.score.spec.changes and not entry.variant:
+        if entry.changed_protocol:
             grid = entry.score.grid
-            yield ""
-            yield (
+            paragraphs.append(
                 f"`{entry.model}` with {changes_label(entry.score.spec)}: {share(grid.events, grid.n)},"
                 f" S {interval(grid.speed)}, {_final(entry.score)} {interval(grid.final_accuracy)}."
             )
+    yield from "\n\n".join(paragraphs).splitlines()
 
 
-def _settings(score: RunScore) -> Iterator[str]:
+def _protocol(score: RunScore) -> str:
+    """Seeds, rates and samples, and the levels of the task."""
     protocol, task = score.spec.protocol, score.spec.task
     threshold = task.levels.threshold(task.scoring.threshold_fraction)
     levels = {"chance": task.levels.chance, "shortcut": task.levels.shortcut}
     levels |= {"threshold": threshold, "ceiling": task.levels.ceiling}
-    yield (
+    return (
         f"{counted(protocol.seeds, 'seed')} × {counted(len(protocol.learning_rates), 'learning rate')},"
         f" {protocol.budget:,} samples a cell, {protocol.evaluations} evaluations of {protocol.evaluation_items} items."
         f" Levels: {', '.join(f'{name} {level:.4g}' for name, level in levels.items() if level is not None)}."
@@ -178,7 +186,7 @@ def _columns(entries: Sequence[Reference]) -> list[str]:
 def _cells(entry: Reference, auxiliary: Sequence[str]) -> list[str]:
     score, compared = entry.score, entry.comparison
     return [
-        f"`{entry.model}`",
+        f"`{entry.model}`, {entry.dose}" if entry.dose else f"`{entry.model}`",
         *(f"{rate.events}/{rate.n}" for rate in score.by_rate),
         f"{share(score.grid.events, score.grid.n)} {ends(score.grid.probability)}",
         interval(score.grid.speed),

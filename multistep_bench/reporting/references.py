@@ -8,8 +8,9 @@ from pathlib import Path
 from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import DEFAULT_TASK, card_folder
 from multistep_bench.runs.store import read_run
-from multistep_bench.scoring.compare import compare
+from multistep_bench.scoring.compare import compare_scores
 from multistep_bench.scoring.holm import holm
+from multistep_bench.scoring.names import listed
 from multistep_bench.scoring.run import RunScore, score_run
 from multistep_bench.scoring.set_comparison import SetComparison
 
@@ -76,12 +77,15 @@ def reference_name(path: Path) -> str:
     return "/".join([*path.parts[-3:-1], path.stem])
 
 
+_RULE, _OPTIONS = "model.attention", "model.attention_options"
+
+
 @dataclass(frozen=True)
 class Reference:
-    """One reference run: its score, and how its grid compares with the plain model of its family on the same task.
+    """One reference run: its score, and how its grid compares with the plain model of its family in the same setting.
 
     comparison:  None for the plain model, where that has not been run, and for a run under a changed protocol.
-    corrected_p: of ΔS, by Holm over the comparisons of the same task and protocol.
+    corrected_p: of ΔS, by Holm over the comparisons of the same task, protocol and setting.
     """
 
     score: RunScore
@@ -93,13 +97,45 @@ class Reference:
         return self.score.spec.model.name
 
     @property
+    def changed_protocol(self) -> bool:
+        return any(key.startswith("protocol.") for key in self.score.spec.changes)
+
+    @property
     def variant(self) -> bool:
-        """The model is not as its card says: a dose of some option, see `dose_tables`."""
-        return any(key.startswith(("model.", "recipe.")) for key in self.score.spec.changes)
+        """The model or the task is not as its card says."""
+        return bool(self.setting or self.dose)
 
     @cached_property
     def rule(self) -> str:
         return split_name(self.model)[1]
+
+    @property
+    def setting(self) -> str:
+        """What was changed beside the protocol and the attention: "model.init_std=0.02"."""
+        changes = sorted(self.score.spec.changes.items())
+        return listed(
+            {key: value for key, value in changes if not key.startswith("protocol.") and key not in (_RULE, _OPTIONS)}
+        )
+
+    @property
+    def dose(self) -> str:
+        """What was changed in the attention of the card: "temperature 16"."""
+        changes = self.score.spec.changes
+        rule = [str(changes[_RULE])] if _RULE in changes else []
+        return ", ".join([*rule, *(f"{name} {_short(value)}" for name, value in changes.get(_OPTIONS, {}).items())])
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts the runs of a table: the plain models, then by rule, each before its doses from the highest on."""
+        rules = ["", *RULES]
+        place = rules.index(self.rule) if self.rule in rules else len(rules)
+        options = self.score.spec.changes.get(_OPTIONS, {}).values()
+        numbers = [-value for value in options if isinstance(value, int | float)]
+        return place, self.model, numbers, self.dose
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def split_name(model: str) -> tuple[str, str]:
@@ -123,22 +159,21 @@ def read_references(paths: Sequence[Path]) -> Results:
 
 
 def _compared(paths: Sequence[Path]) -> list[Reference]:
-    """The runs of one task under one protocol, the plain models first."""
-    runs = [read_run(path) for path in paths]
-    plain = {
-        run.spec.model.name: run for run in runs if not split_name(run.spec.model.name)[1] and not run.spec.changes
-    }
-    made: list[Reference] = []
-    for run in runs:
-        other = plain.get(split_name(run.spec.model.name)[0])
-        if other is None or other is run or run.spec.changes:
-            made.append(Reference(score_run(run)))
-        else:
-            result = compare(run, other, same_recipe=True)
-            made.append(Reference(result.a, result.grid))
-    tested = [index for index, entry in enumerate(made) if entry.comparison]
-    corrected = holm([entry.comparison.permutation for entry in made if entry.comparison])
-    for index, p in zip(tested, corrected, strict=True):
-        made[index] = replace(made[index], corrected_p=p)
-    order = ["", *RULES]
-    return sorted(made, key=lambda entry: (order.index(entry.rule) if entry.rule in order else len(order), entry.model))
+    """The runs of one task under one protocol, setting by setting, the plain models of each first."""
+    settings: dict[str, list[Reference]] = {}
+    for entry in (Reference(score_run(read_run(path))) for path in paths):
+        settings.setdefault(entry.setting, []).append(entry)
+    return [entry for setting in sorted(settings) for entry in _compared_in_setting(settings[setting])]
+
+
+def _compared_in_setting(entries: Sequence[Reference]) -> list[Reference]:
+    plain = {entry.model: entry for entry in entries if not (entry.rule or entry.dose or entry.changed_protocol)}
+    made = []
+    for entry in entries:
+        other = plain.get(split_name(entry.model)[0])
+        if other is not None and other is not entry and not entry.changed_protocol:
+            entry = replace(entry, comparison=compare_scores(entry.score, other.score, same_recipe=True).grid)
+        made.append(entry)
+    corrected = iter(holm([entry.comparison.permutation for entry in made if entry.comparison]))
+    made = [replace(entry, corrected_p=next(corrected)) if entry.comparison else entry for entry in made]
+    return sorted(made, key=lambda entry: entry.order)

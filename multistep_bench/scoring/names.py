@@ -77,17 +77,17 @@ def task_label(spec: RunSpec) -> str:
 
 def changes_label(spec: RunSpec) -> str:
     """What differs from the cards: "protocol.seeds=5, model.depth=4"."""
-    return _listed(spec.changes)
+    return listed(spec.changes)
 
 
 def _differences(own: Mapping[str, object], others: Sequence[RunSpec]) -> str:
     """Changes of one of several runs, the shortest first; a section stands where two keys have the same name in it."""
     names = Counter(_name_in_section(key) for key in {key for spec in others for key in spec.changes})
-    listed = []
+    own_text = []
     for key, value in own.items():
         name = _name_in_section(key)
-        listed.append(_listed({name if names[name] == 1 else key: value}))
-    return ", ".join(sorted(listed, key=lambda text: (len(text), text)))
+        own_text.append(listed({name if names[name] == 1 else key: value}))
+    return ", ".join(sorted(own_text, key=lambda text: (len(text), text)))
 
 
 def _name_in_section(key: str) -> str:
@@ -95,7 +95,8 @@ def _name_in_section(key: str) -> str:
     return key.partition(".")[2] or key
 
 
-def _listed(changes: Mapping[str, object]) -> str:
+def listed(changes: Mapping[str, object]) -> str:
+    """Changes by key: "protocol.seeds=5, model.depth=4"."""
     return printable(", ".join(f"{key}={_short(value)}" for key, value in changes.items()), ONE_LINE)
 
 
