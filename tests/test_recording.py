@@ -17,6 +17,7 @@ from multistep_bench.diagnostics.options import parse_diagnostics
 from multistep_bench.diagnostics.recorder import Recorder
 from multistep_bench.errors import ModelError, NotFound, RunError
 from multistep_bench.models.build import build
+from multistep_bench.reporting.describe import describe_estimate
 from multistep_bench.runs.diagnostics import diagnostics_path, save_diagnostics, stacked_figures
 from multistep_bench.runs.events import Evaluation
 from multistep_bench.runs.folder import checkpoint_path
@@ -162,10 +163,10 @@ def test_a_dry_run_states_the_cost() -> None:
     plain = estimate(spec, device="cpu", seconds=0.1)
     costs = estimate(spec, device="cpu", seconds=0.1, diagnostics="logits,every=1")
     assert plain.diagnostics_share is None
-    assert "diagnostics" not in plain.for_a_person()
+    assert "diagnostics" not in describe_estimate(plain)
     assert costs.diagnostics_share is not None
     assert costs.diagnostics_share > 0
-    assert f"{costs.diagnostics_share:.1%} more time" in costs.for_a_person()["diagnostics"]
+    assert f"{costs.diagnostics_share:.1%} more time" in describe_estimate(costs)["diagnostics"]
 
 
 def test_the_time_of_recordings_is_part_of_what_a_dry_run_expects(monkeypatch: pytest.MonkeyPatch) -> None:

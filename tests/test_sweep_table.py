@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 from test_launch import LINEAR, SMALL, TASK
 
+from multistep_bench.reporting.describe import describe_estimate
 from multistep_bench.reporting.progress import RunProgress
 from multistep_bench.reporting.sweep_table import make_observers, print_sweep_prices, render_runs
 from multistep_bench.runs.events import Evaluation, Outcome
@@ -94,3 +95,15 @@ def test_a_pool_takes_no_less_than_its_work_shared_and_than_its_longest_cell() -
 
     assert together([priced(6, 10.0), priced(2, 20.0)], workers=4) == {"cells": 8, "processes": 4, "seconds": 25.0}
     assert together([priced(1, 10.0), priced(1, 90.0)], workers=4) == {"cells": 2, "processes": 2, "seconds": 90.0}
+
+
+def test_a_run_is_priced_in_units_that_fit() -> None:
+    hours = Estimate(6, 1, 1, 1, 1, None, "cpu", 2, 1234.5, 0.25, 10_000.0, 30_000.0, None, 3 * 2**20)
+    shown = describe_estimate(hours)
+    assert shown["expected time"] == "8:20 h, if as many processors are free"
+    assert (shown["training FLOPs"], shown["peak memory"], shown["on disk"]) == (
+        "not counted",
+        "not measured",
+        "3.0 MiB",
+    )
+    assert (shown["where"], shown["evaluation's share"]) == ("cpu, 2 at a time", "25%")

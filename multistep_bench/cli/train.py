@@ -171,14 +171,14 @@ def _train(
 def _print_estimate(
     spec: "RunSpec", device: str, workers: int | None, diagnostics: str | None, data_root: Path | None, as_json: bool
 ) -> None:
-    from multistep_bench.reporting.describe import print_description
+    from multistep_bench.reporting.describe import describe_estimate, print_description
     from multistep_bench.training.estimate import estimate
 
     costs = estimate(spec, data_root, device=device, workers=workers, diagnostics=diagnostics)
     if as_json:
         print_json(costs.to_dict())
     else:
-        print_description(Terminal(), costs.for_a_person())
+        print_description(Terminal(), describe_estimate(costs))
 
 
 def _print_run(done: "Run", console: Terminal, as_json: bool) -> None:

@@ -5,15 +5,19 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from multistep_bench.cards import TaskCard
 from multistep_bench.registry import Registry
+from multistep_bench.reporting.labels import duration
 from multistep_bench.reporting.run_table import BARS
 from multistep_bench.reporting.terminal import print_whole
+
+if TYPE_CHECKING:
+    from multistep_bench.training.estimate import Estimate
 
 POINTS = 41  # of a plotted schedule
 
@@ -74,6 +78,27 @@ def describe_part(registry: Registry, name: str) -> dict[str, Any]:
         "options": options_of(part),
         "defined in": part.__module__,
     }
+
+
+def describe_estimate(costs: "Estimate") -> dict[str, Any]:
+    """What a run would take, with units."""
+    shown = {
+        "cells": costs.cells,
+        "steps per cell": costs.steps_per_cell,
+        "samples per cell": costs.samples_per_cell,
+        "evaluations per cell": costs.evaluations_per_cell,
+        "trainable parameters": costs.parameters,
+        "training FLOPs": "not counted" if costs.training_flops is None else f"{costs.training_flops:.3g}",
+        "where": f"{costs.device}, {costs.processes} at a time",
+        "speed of one": f"{costs.samples_per_second:,.0f} samples a second, evaluation included",
+        "evaluation's share": f"{costs.evaluation_share:.0%}",
+        "expected time": f"{duration(costs.seconds)}, if as many processors are free",
+        "peak memory": "not measured" if costs.memory_bytes is None else f"{costs.memory_bytes / 2**20:,.0f} MiB",
+        "on disk": f"{costs.disk_bytes / 2**20:,.1f} MiB",
+    }
+    if costs.diagnostics_share is not None:
+        shown["diagnostics"] = f"{costs.diagnostics_share:.1%} more time than without, measured on one recording"
+    return shown
 
 
 def options_of(part: Callable[..., Any], skip: int = 0) -> dict[str, str]:

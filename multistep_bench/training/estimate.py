@@ -60,27 +60,6 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def for_a_person(self) -> dict[str, Any]:
-        """The same with units."""
-        minutes, seconds = divmod(round(self.seconds), 60)
-        shown = {
-            "cells": self.cells,
-            "steps per cell": self.steps_per_cell,
-            "samples per cell": self.samples_per_cell,
-            "evaluations per cell": self.evaluations_per_cell,
-            "trainable parameters": self.parameters,
-            "training FLOPs": "not counted" if self.training_flops is None else f"{self.training_flops:.3g}",
-            "where": f"{self.device}, {self.processes} at a time",
-            "speed of one": f"{self.samples_per_second:,.0f} samples a second, evaluation included",
-            "evaluation's share": f"{self.evaluation_share:.0%}",
-            "expected time": f"{minutes} min {seconds} s, if as many processors are free",
-            "peak memory": "not measured" if self.memory_bytes is None else f"{self.memory_bytes / 2**20:,.0f} MiB",
-            "on disk": f"{self.disk_bytes / 2**20:,.1f} MiB",
-        }
-        if self.diagnostics_share is not None:
-            shown["diagnostics"] = f"{self.diagnostics_share:.1%} more time than without, measured on one recording"
-        return shown
-
 
 def estimate(
     spec: RunSpec,
