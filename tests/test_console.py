@@ -29,12 +29,15 @@ def test_numbers_are_written_briefly() -> None:
     ]
     assert [counted(count, "cell") for count in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
     assert [counted(count, "entry", "entries") for count in (1, 3)] == ["1 entry", "3 entries"]
-    assert [duration(seconds) for seconds in (0.4, 59.6, 83, 3599.7, 5000)] == [
+    assert [duration(seconds) for seconds in (0.4, 59.6, 83, 3599.7, 5000, 259_199, 400_000, 1e8)] == [
         "0 s",
         "1:00 min",
         "1:23 min",
         "1:00 h",
         "1:23 h",
+        "71:59 h",
+        "4.6 days",
+        "1,157 days",
     ]
     assert [number(value) for value in (0.56251, None, float("nan"))] == ["0.563", "–", "–"]
 

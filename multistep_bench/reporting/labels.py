@@ -10,6 +10,7 @@ from multistep_bench.scoring.names import run_labels as run_labels
 from multistep_bench.scoring.names import task_label as task_label
 from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 
+DAY = 86_400  # seconds
 AXES = {"accuracy": "accuracy", "loss": "cross-entropy (nats)"}
 
 
@@ -51,13 +52,15 @@ def number(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Wall-clock time: 38 → "38 s", 83 → "1:23 min", 5000 → "1:23 h"."""
+    """Wall-clock time: 38 → "38 s", 83 → "1:23 min", 5000 → "1:23 h", from three days on 400000 → "4.6 days"."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:
         return f"{seconds // 60}:{seconds % 60:02d} min"
-    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+    if seconds < 3 * DAY:
+        return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+    return f"{seconds / DAY:.1f} days" if seconds < 10 * DAY else f"{seconds / DAY:,.0f} days"
 
 
 def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:
