@@ -36,12 +36,19 @@ def curves(times: list[float | None]) -> dict[tuple[int, int], Any]:
 
 
 def store(
-    folder: Path, stem: str, times: list[float | None], config: dict[str, Any] | None = None, **keys: Any
+    folder: Path,
+    stem: str,
+    times: list[float | None],
+    config: dict[str, Any] | None = None,
+    *,
+    in_card: bool = False,
+    **keys: Any,
 ) -> Path:
-    """A run results/steps-v1/quick/STEM.jsonl; config: changes of the model."""
+    """A run results/steps-v1/quick/STEM.jsonl; config: changes of the model, or in_card: what its card says."""
     made = records.make_run(folder / stem, curves(times), **{"model": stem, **keys})
     run = read_run(made)
-    changes = {**run.spec.changes, **{f"model.{name}": value for name, value in (config or {}).items()}}
+    changed = {} if in_card else config or {}
+    changes = {**run.spec.changes, **{f"model.{name}": value for name, value in changed.items()}}
     model = run.spec.model.model_copy(update={"config": config or {}})
     spec = run.spec.model_copy(update={"model": model, "changes": changes})
     place = folder / "results" / "steps-v1" / "quick" / f"{stem}.jsonl"
@@ -124,6 +131,11 @@ def test_a_dose_stands_in_its_dose_table_and_else_in_that_of_its_task(folder: Pa
     update_page(folder)
     page = (folder / "README.md").read_text(encoding="utf-8")
     assert [row[0] for row in rows(page.splitlines()) if row[0] != "`steps-v1`"] == ["`bert`", "`vit`", "`vit_heat`"]
+    store(folder, "vit", [0.8, None], {"attention_options": {"temperature": 1.0}}, model="vit", in_card=True)
+    update_page(folder)
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert page.count("\n| 1 | ") == 1  # a dose, and a model as its card says
+    assert [row[0] for row in rows(page.splitlines()) if row[0] != "`steps-v1`"] == ["`bert`", "`vit`", "`vit_heat`"]
     store(folder, "vit_heat-t1", [None, None], {"attention_options": {"temperature": 1.0}}, model="vit_heat")
     other = {("other-v1", "quick"): entries}  # a rule has a column where it ran twice
     shown = [row for row in rows(overview({**results(folder), **other})) if row[0] == "`steps-v1`"]
@@ -192,7 +204,7 @@ def test_each_setting_is_a_table_with_its_own_plain_model_and_its_own_correction
     small = {"init_std": 0.02}
     cold = {"attention_options": {"temperature": 0.25}}
     store(folder, "vit-small", [None, None], small, model="vit")
-    store(folder, "vit-small-t0.25", [0.2, 0.2], small | cold, model="vit")
+    store(folder, "vit-t0.25-small", [0.2, 0.2], small | cold, model="vit")
     store(folder, "vit_heat-small", [0.5, 0.5], small, model="vit_heat")
     entries = results(folder)["steps-v1", "quick"]
     lines = list(details(entries))
@@ -204,7 +216,7 @@ def test_each_setting_is_a_table_with_its_own_plain_model_and_its_own_correction
     place = folder / "results" / "steps-v1" / "quick"
     tests = [
         compare(place / f"{stem}.jsonl", place / "vit-small.jsonl").grid
-        for stem in ("vit-small-t0.25", "vit_heat-small")
+        for stem in ("vit-t0.25-small", "vit_heat-small")
     ]
     assert [entry.corrected_p for entry in entries if entry.setting and entry.comparison] == pytest.approx(
         holm([each.permutation for each in tests])

@@ -58,7 +58,9 @@ def test_a_map_has_a_row_a_rule_and_says_what_was_not_run(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (block,) = rate_blocks(results, "quick")
-    other = RateBlock("hops-v1, gpt", (1e-3,), {"plain softmax": ((2, 2),), "temperature ⅓": ((1, 2),)})
+    other = RateBlock(
+        "hops-v1, gpt", (1e-3,), {"plain softmax": ((2, 2),), "temperature 16": ((0, 2),), "temperature ⅓": ((1, 2),)}
+    )
     drawn: list[Figure] = []
     save = figures.save
     monkeypatch.setattr(
@@ -67,10 +69,11 @@ def test_a_map_has_a_row_a_rule_and_says_what_was_not_run(
     path = write_rate_map([block, other], tmp_path / "map.png")
     assert source_of(path) == blocks_sha256([block, other])
     first, second, _ = drawn[0].axes
-    assert [label.get_text() for label in first.get_yticklabels()] == ["plain softmax", "temperature ⅓", "σReparam"]
+    rows = ["plain softmax", "temperature 16", "temperature ⅓", "σReparam"]
+    assert [label.get_text() for label in first.get_yticklabels()] == rows
     assert [label.get_text() for label in first.get_xticklabels()] == ["5e-4", "2e-3"]
-    np.testing.assert_array_equal(first.images[0].get_array(), [[0.25, 1], [0, 0.5], [0.75, 0.75]])
-    np.testing.assert_array_equal(second.images[0].get_array(), [[1], [0.5], [np.nan]])
+    np.testing.assert_array_equal(first.images[0].get_array(), [[0.25, 1], [np.nan, np.nan], [0, 0.5], [0.75, 0.75]])
+    np.testing.assert_array_equal(second.images[0].get_array(), [[1], [0], [0.5], [np.nan]])
     assert (second.get_title(), [text.get_text() for text in second.texts]) == ("hops-v1, gpt", ["–"])
 
 
