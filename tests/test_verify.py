@@ -16,7 +16,15 @@ from entries import TASK
 from typer.testing import CliRunner
 
 from multistep_bench.cli import app
-from multistep_bench.leaderboard.checks.copies import OTHER_SEEDS, SAME_SEEDS, copies, fingerprints, noise, traces_of
+from multistep_bench.leaderboard.checks.copies import (
+    OTHER_SEEDS,
+    SAME_SEEDS,
+    Trace,
+    copies,
+    fingerprints,
+    noise,
+    traces_of,
+)
 from multistep_bench.leaderboard.checks.curves import answers_are_targets
 from multistep_bench.leaderboard.checks.noise import smoothness_problem
 from multistep_bench.leaderboard.reading import read_entry
@@ -57,7 +65,8 @@ def test_every_reference_is_a_sound_entry() -> None:
     assert {entry.name for entry in references()} >= {"vit", "vit_tau", "vit_heat", "vit_normsoftmax"}
     for entry in references():
         assert verify_entry(entry, entry.name).problems == ()
-    assert {entry.name for entry in references() if entry.track == "open"} == {"vit_gradscale"}  # it rescales gradients
+    recipes = {"vit_gradscale", "vit_qk_rate", "vit_sigma_reparam"}  # they change what training does
+    assert {entry.name for entry in references() if entry.track == "open"} == recipes
 
 
 Change = Callable[[Record], Record]
@@ -366,9 +375,9 @@ def test_noise_of_independent_seeds_is_unlike_and_that_of_a_seed_is_no_copy() ->
             curves = np.stack([curve[kind] for _, curve in cells])
             close = curves @ curves.T
             assert close[~same].max() < independent - 0.2
-            assert close[same & ~np.eye(len(cells), dtype=bool)].max(initial=0) < alike - 0.01
+            assert close[same & ~np.eye(len(cells), dtype=bool)].max(initial=0) < alike - 0.03
             seen += close[~same].size // 2
-    assert seen > 80_000
+    assert seen > 300_000
 
 
 @pytest.mark.parametrize(
@@ -392,8 +401,26 @@ def test_a_reference_nudged_here_and_there_is_found(tmp_path: Path, cell: str, s
 
 
 def test_models_that_are_alike_in_the_same_cells_are_no_copies() -> None:
-    traces = [trace for name in ("vit", "vit_gradscale") for trace in traces_of(entries.reference(name))]
-    assert len(traces) == 36
+    names = ("vit", "vit_gradscale", "vit_ssmax", "vit_ssmax_fixed")
+    traces = [trace for name in names for trace in traces_of(entries.reference(name))]
+    assert len(traces) == 72
+    assert list(copies(traces)) == []
+
+
+def test_a_model_that_differs_little_in_the_same_cell_is_no_copy() -> None:
+    """As a temperature of 3.9 differs from 4: counts by one in four of ten evaluations, losses by 4·10⁻⁴."""
+    rng = np.random.default_rng(0)
+    record = entries.reference("vit").runs[0].records[0]
+    length = len(record.curve.correct)
+    counts = record.curve.correct + rng.choice([-1, 0, 1], length, p=[0.2, 0.6, 0.2])
+    twin = entries.with_arrays(
+        record, correct=counts, loss=record.curve.loss * (1 + 4e-4 * rng.standard_normal(length))
+    )
+    traces = [
+        Trace(name, TASK, record.cell.name, fingerprints(each), noise(each))
+        for name, each in (("vit", record), ("twin", twin))
+    ]
+    assert traces[0].noise[0] @ traces[1].noise[0] > 0.98
     assert list(copies(traces)) == []
 
 
