@@ -24,7 +24,7 @@ from multistep_bench.runs.store import Run, read_run
 
 pytestmark = pytest.mark.slow
 RUN = f"runs/{TASK}.jsonl"
-ROUNDS, FORGERIES = 20, 500
+ROUNDS, FORGERIES = 12, 500
 STRANGE: list[Any] = [None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 10**400, -0.0, 0.5, 1e-309, 1e308, float("nan")]
 STRANGE += [float("inf"), -float("inf"), "", "x" * 300, "\x1b[31m", "\ud800", "../..", "<b>", [], {}, [[]], {"a": {}}]
 
