@@ -129,6 +129,11 @@ def test_a_script_from_standard_input_trains_in_processes_once(tmp_path: Path) -
     assert done.stdout.count("scored Score of 1 run: 2 cells") == 1
 
 
+def test_a_worker_starts_without_the_statistics_that_only_scores_need() -> None:
+    program = "import sys, multistep_bench.training.workers; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
 def test_a_script_whose_worker_has_to_import_it_is_told_to_guard_its_call(tmp_path: Path) -> None:
     net = "def linear(task):\n    return user_models.linear(task)\n"
     text = "import user_models\n" + net + NO_GUARD.replace("user_models:linear", "__main__:linear")

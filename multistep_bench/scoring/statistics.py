@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
-from scipy import special, stats
+import scipy  # it loads `scipy.special` and `scipy.stats` when they are first asked for; a worker never asks
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -49,7 +49,7 @@ class Interval:
 @lru_cache(maxsize=4096)
 def wilson(events: int, n: int) -> Interval:
     """Wilson's score interval of a proportion, as `scipy.stats.binomtest` has it, which takes a test for it as well."""
-    p, z = events / n, float(special.ndtri(0.5 + CONFIDENCE / 2))
+    p, z = events / n, float(scipy.special.ndtri(0.5 + CONFIDENCE / 2))
     centre, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low = 0.0 if events == 0 else (centre - half) / (1 + z**2 / n)
     high = 1.0 if events == n else (centre + half) / (1 + z**2 / n)
@@ -78,9 +78,9 @@ def boschloo(events_a: int, n_a: int, events_b: int, n_b: int) -> float:
         variance = pooled * (1 - pooled) * (1 / n_a + 1 / n_b)
         if variance == 0:
             return 1.0
-        return float(2 * special.ndtr(-abs(events_a / n_a - events_b / n_b) / sqrt(variance)))
+        return float(2 * scipy.special.ndtr(-abs(events_a / n_a - events_b / n_b) / sqrt(variance)))
     table = [[events_a, events_b], [n_a - events_a, n_b - events_b]]
-    return float(stats.boschloo_exact(table).pvalue)
+    return float(scipy.stats.boschloo_exact(table).pvalue)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class KaplanMeier:
 
 def kaplan_meier(times: np.ndarray, events: np.ndarray) -> KaplanMeier:
     """The survival curve of runs; times: [n]; events: [n] bool, False where the time is censored."""
-    curve = stats.ecdf(stats.CensoredData.right_censored(times, ~events)).sf
+    curve = scipy.stats.ecdf(scipy.stats.CensoredData.right_censored(times, ~events)).sf
     steps, counts = np.unique(times[events], return_counts=True)
     at_risk = len(times) - np.searchsorted(np.sort(times), steps)
     return KaplanMeier(steps, curve.evaluate(steps), at_risk, counts)
@@ -169,7 +169,7 @@ def _t_interval(strata: Strata, estimate: float) -> tuple[float, float]:
     if variances.sum() <= ROUNDING**2:
         return estimate, estimate
     freedom = variances.sum() ** 2 / sum(v**2 / (len(values) - 1) for v, values in zip(variances, strata, strict=True))
-    half = special.stdtrit(freedom, 0.5 + CONFIDENCE / 2) * sqrt(variances.sum())
+    half = scipy.special.stdtrit(freedom, 0.5 + CONFIDENCE / 2) * sqrt(variances.sum())
     return estimate - half, estimate + half
 
 
@@ -183,9 +183,9 @@ def _bca_interval(strata: Strata, estimate: float) -> tuple[float, float]:
     # Rows of the resampling are independent, so one resampling serves every stratum if each starts elsewhere.
     resampled = np.sort(sum(np.roll(_resampled_means(values), 97 * i) for i, values in enumerate(strata)))
     below = np.searchsorted(resampled, [estimate - ROUNDING, estimate + ROUNDING]).mean() / RESAMPLES  # ties half
-    bias = special.ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
-    shifted = bias + special.ndtri([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
-    ranks = special.ndtr(bias + shifted / (1 - acceleration * shifted)) * (RESAMPLES - 1)
+    bias = scipy.special.ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
+    shifted = bias + scipy.special.ndtri([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    ranks = scipy.special.ndtr(bias + shifted / (1 - acceleration * shifted)) * (RESAMPLES - 1)
     low, high = np.interp(ranks, np.arange(RESAMPLES), resampled)
     return low, high
 
@@ -246,7 +246,7 @@ def logrank(a: Strata, b: Strata) -> float:
             excess += np.sum(ours == time) - died * share
             if at_risk > 1:
                 variance += died * share * (1 - share) * (at_risk - died) / (at_risk - 1)
-    return float(special.chdtrc(1, excess**2 / variance)) if variance > 0 else 1.0
+    return float(scipy.special.chdtrc(1, excess**2 / variance)) if variance > 0 else 1.0
 
 
 def probability_of_improvement(a: Strata, b: Strata) -> float:
