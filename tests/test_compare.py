@@ -12,6 +12,7 @@ from records import LOSS_TASK, Counts, fall, flat, jump, make_run
 
 from multistep_bench.errors import RunError
 from multistep_bench.scoring.compare import Comparison, compare
+from multistep_bench.scoring.run import score_run
 from multistep_bench.scoring.statistics import boschloo, logrank, newcombe, wilson
 
 FAST, SLOW, NEVER = jump(0.2), jump(0.6), flat()
@@ -100,6 +101,20 @@ def test_no_event_anywhere_is_no_evidence(tmp_path: Path) -> None:
     grid = compare(a, b).grid
     assert (grid.permutation, grid.logrank, grid.improvement, grid.boschloo) == (1, 1, 0.5, 1)
     assert grid.speed == newcombe(0, 10, 0, 10)  # and not the point 0
+
+
+def test_that_one_model_had_no_event_does_not_make_its_speed_certain(tmp_path: Path) -> None:
+    """8 cells without an event leave p up to 0.32, and S with it: ΔS is as uncertain as both, by square-and-add."""
+    a, b = (
+        run(tmp_path / "a", [FAST] * 4, [SLOW] * 3 + [NEVER]),
+        run(tmp_path / "b", *[[NEVER] * 4] * 2, model="vit_tau"),
+    )
+    there, back = compare(a, b).grid.speed, compare(b, a).grid.speed
+    own = score_run(a).grid.speed
+    assert there.estimate == own.estimate == pytest.approx((0.8 + 0.3) / 2)
+    assert there.low == pytest.approx(own.estimate - ((own.estimate - own.low) ** 2 + wilson(0, 8).high ** 2) ** 0.5)
+    assert there.high == pytest.approx(own.high)
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
 
 
 def test_missing_cells_are_said(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.cell_set import CellSetScore, profiles, score_cells, speeds
 from multistep_bench.scoring.compare import compare
 from multistep_bench.scoring.eureka import CurveScore, score_curve
+from multistep_bench.scoring.permutation import permutation_p
 from multistep_bench.scoring.score import score
 from multistep_bench.scoring.statistics import (
     Interval,
@@ -19,7 +20,6 @@ from multistep_bench.scoring.statistics import (
     logrank,
     mean_interval,
     newcombe,
-    permutation_p,
     probability_of_improvement,
     wilson,
 )

@@ -7,6 +7,7 @@ import numpy as np
 
 from multistep_bench.protocol import Protocol
 from multistep_bench.scoring.cell_set import CellScore, CellSetScore, binomial_error, speeds
+from multistep_bench.scoring.permutation import permutation_p
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.scoring.statistics import (
     Interval,
@@ -16,8 +17,8 @@ from multistep_bench.scoring.statistics import (
     logrank,
     mean_interval,
     newcombe,
-    permutation_p,
     probability_of_improvement,
+    square_and_add,
 )
 
 ByRate = Sequence[Sequence[CellScore]]
@@ -101,8 +102,10 @@ def _compare_sets(
         boschloo=None if control else boschloo(*table),
         speed_a=ours.speed.estimate,
         speed_b=theirs.speed.estimate,
-        # Without any event the speeds do not vary, and ΔS is bounded as p_A − p_B is.
-        speed=difference_interval(speed_a, speed_b, step) if ours.events + theirs.events else newcombe(*table),
+        # The speeds of a model without an event do not vary, yet its S is not known to be 0: see `event_interval`.
+        speed=difference_interval(speed_a, speed_b, step)
+        if ours.events and theirs.events
+        else square_and_add(ours.speed, theirs.speed),
         permutation=permutation_p(tested(speed_a), tested(speed_b)),
         logrank=logrank(tested(_censored(cells_a, budget)), tested(_censored(cells_b, budget))),
         improvement=probability_of_improvement(tested(speed_a), tested(speed_b)),
