@@ -216,10 +216,15 @@ def _ships(path: Path, folder: Literal["tasks", "baselines"]) -> bool:
 
 def is_card_path(name: str | Path) -> bool:
     """True for what a user means as the path of a card rather than a name."""
-    return isinstance(name, Path) or name.endswith(".toml")
+    return isinstance(name, Path) or str(name).endswith(".toml")
 
 
 def _card_path(kind: str, folder: Literal["tasks", "baselines"], name: str | Path, known: list[str]) -> Path:
+    if not isinstance(name, str | Path):
+        raise CardError(
+            f"a {type(name).__name__} is given as the {kind}; give a name or the path of a card, and what differs from"
+            f" it as changes={{'{kind}.KEY': value}}"
+        )
     if is_card_path(name):
         path = Path(name)
         if not path.is_file():

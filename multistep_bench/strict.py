@@ -32,7 +32,10 @@ def validated(model: type[S], content: Mapping[str, Any], where: str) -> S:
     try:
         return model.model_validate(dict(content))
     except ValidationError as error:
-        lines = "; ".join(_problem(model, detail) for detail in error.errors())
+        details = error.errors()
+        inner = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
+        causes = [each for each in details if each["type"] != "too_short" or each["loc"] not in inner]
+        lines = "; ".join(_problem(model, detail) for detail in causes)  # wrong items were not counted as items
         raise CardError(f"{where}: {lines}") from None
 
 

@@ -72,7 +72,7 @@ def test_the_same_command_resumes_and_trains_nothing_anew(
         (["--model", "vitt"], "no model 'vitt'. Did you mean 'vit'?"),
         (["--model", "vit", "--task", "two_step_digits-v2"], "Did you mean 'two_step_digits-v1'?"),
         (["--model", "vit", "--lr", "abc"], "--lr abc: give numbers separated by commas"),
-        (["--model", "vit", "--lr", "-1e-3"], "'learning_rates.0': Input should be greater than 0"),
+        (["--model", "vit", "--lr", "-1e-3"], "'learning_rates.0': Input should be greater than 0 (got -0.001)\n"),
         (["--model", "vit", "--budget", "-256000"], "'budget': Input should be greater than 0 (got -256000)"),
         (
             ["--model", "vit", "--precision", "half"],
@@ -80,6 +80,9 @@ def test_the_same_command_resumes_and_trains_nothing_anew(
         ),
         (["--model", "vit", "--set", "protocol.sedes=3"], "unknown key 'sedes', did you mean 'seeds'?"),
         (["--model", "vit", "--dry-run", "--stack", "4"], "--stack 4: a dry run times cells one at a time"),
+        (["--model", "vit", "--dry-run", "--workers", "-1"], "--workers -1: at least 1 is needed"),
+        (["--model", "vit", "--dry-run", "--cell-timeout", "0"], "--cell-timeout 0.0: more than 0 seconds are needed"),
+        (["--model", "vit", "--dry-run", "--log", "tensorbord"], "no log 'tensorbord'. Did you mean 'tensorboard'?"),
         (["--model", "vit", "--set", "depth"], "--set depth: write KEY=VALUE"),
         (["--model", "vit", "--device", "tpu"], "--device tpu is none of auto, cpu, cuda, cuda:N"),
         (["--model", "user_models:wrong_shape"], "of shape (2, 9)"),

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,20 @@ def test_progress_is_shown_when_asked_for_or_at_a_prompt(
     assert notes.closed == 1
     with pytest.raises(RunError, match="progress=True and observer="):
         shown("both", observer=notes, progress=True)
+
+
+@pytest.mark.parametrize("rates", ["1e-3,x", [1e-3, "x"], [[1e-3]]])
+def test_learning_rates_that_are_no_numbers_are_one_sentence(rates: Any) -> None:
+    with pytest.raises(mb.BenchError, match=r"^learning_rates=.*: give a number or a list of numbers, as in "):
+        mb.run(model=LINEAR, protocol="smoke", learning_rates=rates)
+
+
+def test_a_task_that_is_built_already_is_asked_for_by_its_name() -> None:
+    task: Any = mb.make_task("two_step_digits-v1")
+    message = r"^a \w+ is given as the task; give a name or the path of a card, .* as changes={'task.KEY': value}$"
+    for call in (mb.make_task, lambda task: mb.plan(task, LINEAR, "smoke")):
+        with pytest.raises(mb.BenchError, match=message):
+            call(task)
 
 
 def test_the_public_names_need_no_torch_and_are_all_listed(tmp_path: Path) -> None:

@@ -117,6 +117,13 @@ def test_counting_leaves_model_and_torch_as_they_were():
     assert torch.backends.cuda.flash_sdp_enabled()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_compiled_model_is_counted_as_it_is_and_without_a_warning_of_our_hooks():
+    model = mb.make_model("vit", TASK.info)
+    compiled: Any = torch.compile(model, backend="eager")
+    assert flops_per_sample(compiled, BATCH.inputs) == flops_per_sample(model, BATCH.inputs)
+
+
 def test_flops_are_unknown_where_nothing_can_be_counted():
     assert flops_per_sample(nn.Flatten(), BATCH.inputs) is None
 

@@ -227,5 +227,5 @@ def test_a_file_of_another_cell_or_run_is_refused(spec: RunSpec, tmp_path: Path)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run: it holds neither run.jsonl nor spec.json"):
+    with pytest.raises(RunError, match=r"is no run: it holds neither run.jsonl nor spec.json; .* each of mb.list_runs"):
         read_run(tmp_path)

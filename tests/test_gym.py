@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -223,6 +224,8 @@ def test_tokens_are_written_ten_to_a_line() -> None:
             "no meaning in mode 'classify'",
         ),
         (lambda: TaskVectorEnv(DIGITS, mode="sequential", max_looks=3), error.Error, "no meaning in mode 'sequential'"),
+        (lambda: TaskVectorEnv(DIGITS, mode="foveate", look_cost=-1.0), error.Error, "look_cost = -1.0"),
+        (lambda: TaskVectorEnv(DIGITS, mode="foveate", look_cost=float("nan")), error.Error, "look_cost = nan"),
         (lambda: TaskVectorEnv(DIGITS, mode="foveate", max_looks=0), error.Error, "max_looks = 0"),
         (lambda: TaskVectorEnv(DIGITS, max_episode_steps=-1), error.Error, "max_episode_steps = -1"),
         (lambda: TaskVectorEnv(DIGITS, 0), error.Error, "num_envs = 0"),
@@ -238,6 +241,23 @@ def test_tokens_are_written_ten_to_a_line() -> None:
 def test_bad_input_raises_gymnasiums_errors(call: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+ASYNCHRONOUS = """
+import gymnasium, torch, multistep_bench.gym
+torch.set_num_threads(2)
+torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+if __name__ == "__main__":
+    envs = gymnasium.make_vec("multistep_bench/two_step_digits-v1", 2, vectorization_mode="async")
+    print(envs.reset(seed=0)[0].shape[0], torch.get_num_threads())
+    envs.close()
+"""
+
+
+def test_asynchronous_environments_do_not_wait_for_threads_that_their_parent_kept(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(ASYNCHRONOUS, encoding="utf-8")
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "2 2\n", done.stderr
 
 
 def _started() -> gymnasium.Env:

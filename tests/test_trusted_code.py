@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import multistep_bench as mb
@@ -65,6 +68,18 @@ def test_a_model_card_runs_nothing_that_was_not_trusted(
     message = f"{path} would run leaves_a_mark:build, code that the card names; read it, then add --trust"
     assert message in str(result.exception)
     assert not mark.exists()
+
+
+def test_every_command_that_may_ask_for_trust_can_be_given_it() -> None:
+    def commands(group: Any) -> Iterator[Any]:
+        for command in group.commands.values():
+            yield from commands(command) if hasattr(command, "commands") else [command]
+
+    takes = [(each.name, {option.name for option in each.params}) for each in commands(get_command(app))]
+    of_cards = [(name, options) for name, options in takes if options & {"task", "model", "card"}]
+    names = {name for name, _ in of_cards}
+    assert names >= {"run", "check", "describe", "preview", "play", "check-model"}
+    assert [name for name, options in of_cards if "trusted" not in options] == []
 
 
 def test_a_trusted_path_of_a_card_is_taken(mark: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
-from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, TaskOption, app, changes_from
+from multistep_bench.cli.app import JsonOption, RootOption, RunFolders, TaskOption, TrustOption, app, changes_from
 from multistep_bench.reporting.terminal import Terminal, print_json
 
 board_app = typer.Typer(help="The board itself.", no_args_is_help=True)
@@ -109,6 +109,7 @@ def check_model(
         list[str] | None, typer.Option("--set", help="task., model., protocol. or recipe.KEY=VALUE.")
     ] = None,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one cell on shuffled answers: an honest model stays at the shortcut; exit code 1 where it does not."""

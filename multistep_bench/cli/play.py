@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from multistep_bench import cards
-from multistep_bench.cli.app import RootOption, app
+from multistep_bench.cli.app import RootOption, TrustOption, app
 from multistep_bench.errors import BenchError
 from multistep_bench.printable import LINES
 from multistep_bench.reporting.terminal import say
@@ -19,6 +19,7 @@ def play(
     episodes: Annotated[int, typer.Option("--episodes", "-n", min=1, help="Episodes to play.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the episodes.")] = 0,
     data_root: RootOption = None,
+    trusted: TrustOption = None,
 ) -> None:
     """Play a few episodes of a task in the terminal: look, answer, and compare with the shortcut."""
     from gymnasium import error

@@ -101,6 +101,11 @@ def run(
     sweeps = sweeps_from(task, model, protocol, suite, sweep, variant, changes)
     first = sweeps[0]
     alone = sweep is None and len(sweeps) == len(first.tasks) == len(first.models) == 1 and not first.variants
+    from multistep_bench.reporting.logs import Logs
+    from multistep_bench.training.launchers import check_numbers
+
+    check_numbers(workers, stack, cell_timeout)
+    logs = Logs(log or [])
     if dry_run:
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
@@ -131,9 +136,6 @@ def run(
         "keep_checkpoints": keep_checkpoints,
     }
     console = Terminal(stderr=as_json)
-    from multistep_bench.reporting.logs import Logs
-
-    logs = Logs(log or [])
     try:
         if alone:
             _train(first, out, data_root, console, as_json, logs, **place)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from multistep_bench.cards import DEFAULT_PROTOCOL, DEFAULT_TASK
-from multistep_bench.errors import RunError
+from multistep_bench.errors import BenchError, RunError
 from multistep_bench.models.local import Model
 from multistep_bench.protocol import protocol_changes
 from multistep_bench.runs.store import Run
@@ -78,7 +78,12 @@ def _rates(given: float | Sequence[float] | None) -> list[float] | None:
     """Plain numbers, also of an array."""
     if given is None:
         return None
-    return [float(rate) for rate in ([given] if isinstance(given, int | float) else given)]
+    try:
+        return [float(rate) for rate in ([given] if isinstance(given, int | float | str) else given)]
+    except (TypeError, ValueError):
+        raise BenchError(
+            f"learning_rates={given!r}: give a number or a list of numbers, as in learning_rates=[1e-3, 2e-3]"
+        ) from None
 
 
 def _observer(progress: bool | None, observer: Observer | None) -> Observer | None:

@@ -1,5 +1,7 @@
 """Many environments of a task as one tensor program."""
 
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.gym.episodes import EpisodeStream, asked, rebuilt
 from multistep_bench.gym.views import glimpse, glimpse_space, places
 
+LOADED_IN = os.getpid()
 MODES = ("classify", "foveate", "sequential")
 SURE = 100.0  # the logit of an answer given, where all others are 0: its softmax is 1 to the last bit
 
@@ -61,6 +64,10 @@ class TaskVectorEnv(VectorEnv):
                 raise error.Error(f"{limit} = {number} of {name}; give at least 1, or None")
         if mode != "foveate" and (look_cost or max_looks):
             raise error.Error(f"look_cost and max_looks of {name} have no meaning in mode '{mode}'; use mode='foveate'")
+        if not 0 <= look_cost < math.inf:
+            raise error.Error(f"look_cost = {look_cost} of {name}; give 0 or more")
+        if os.getpid() != LOADED_IN:  # forked, as asynchronous environments are: torch's threads stayed with the parent
+            torch.set_num_threads(1)
         self.task = task if isinstance(task, TaskGenerator) else make_task(task, data_root)
         self.task_info = info = self.task.info
         EpisodeStream(self.task, split, seed=0, at_once=64).take(1)  # raises where there is no one answer

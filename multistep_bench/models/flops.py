@@ -1,5 +1,6 @@
 """Floating-point operations of a forward pass, the same figure for every version of torch and every kernel."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,11 +72,15 @@ _UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused
 
 @contextmanager
 def _countable_kernels() -> Iterator[None]:
-    """Attention as matrix products, which every counter counts, in place of fused kernels, which it may not know."""
+    """Attention as matrix products, which every counter counts, in place of fused kernels, which it may not know.
+
+    A compiled model warns of hooks on all modules: they are the counter's, and gone when it is trained.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()  # of nn.MultiheadAttention and nn.TransformerEncoder
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Using `?torch\.compile\(module\)`? when there are global hooks")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -167,7 +167,7 @@ def read_spec(path: str | Path) -> RunSpec:
     if not file.is_file():
         raise RunError(
             f"{path} is no run: it holds neither {RUN_FILE} nor {SPEC_FILE};"
-            " give the folder that `run` printed, or a packed file"
+            " give the folder that `run` printed, a packed file, or each of mb.list_runs(FOLDER)"
         )
     with file.open("rb") as lines:
         return parse_run_line(next(lines, b""), f"{file} line 1").spec

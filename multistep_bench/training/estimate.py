@@ -19,6 +19,7 @@ from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.data import EVALUATION_CHUNK, training_batches
 from multistep_bench.training.device import find_device
 from multistep_bench.training.diagnosed import check_diagnostics
+from multistep_bench.training.launchers import check_numbers
 from multistep_bench.training.plan import task_of
 from multistep_bench.training.randomness import own_randomness
 from multistep_bench.training.rehearsal import STEP_FLOPS, affordable
@@ -71,6 +72,7 @@ def estimate(
     seconds: float = TIMED_SECONDS,
 ) -> Estimate:
     """Trains the first cell of a specification for so many seconds or a step, writes nothing, and extrapolates."""
+    check_numbers(workers)
     place = find_device(device)
     wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
     if wanted is not None:

@@ -166,7 +166,7 @@ def samples_at(run: Run, cell: Cell, at: str | int) -> int:
         there = f"it has those at {', '.join(map(str, kept))}" if kept else "it has none"
         raise RunError(
             f"{run.path} keeps no weights of {cell.name} at {samples} samples ({there});"
-            " train it in a new folder with --keep-checkpoints"
+            " train it in a new folder with --keep-checkpoints N, in Python keep_checkpoints=N"
         )
     return samples
 
@@ -188,7 +188,7 @@ def _on_plateau(run: Run, cell: Cell) -> int:
     if not there:
         raise RunError(
             f"{run.path} keeps no weights of {cell.name} from its time on the shortcut; train it in a new folder with"
-            " more --keep-checkpoints"
+            " more of --keep-checkpoints N, in Python keep_checkpoints=N"
         )
     return there[0]
 

@@ -17,7 +17,7 @@ from multistep_bench.runs.spec import Cell, RunSpec
 from multistep_bench.runs.store import Run
 from multistep_bench.training.diagnosed import check_diagnostics
 from multistep_bench.training.kept import check_count
-from multistep_bench.training.launchers import Demand, find_launcher
+from multistep_bench.training.launchers import Demand, check_numbers, find_launcher
 from multistep_bench.training.open_run import OpenRun
 from multistep_bench.training.plan import default_folder, plan
 from multistep_bench.training.relay import NullObserver, Observer
@@ -160,11 +160,7 @@ def launch_all(
     observers: one a run. Every folder is held before anything is trained; a run is packed when its last cell ends.
     Returns the runs as read back, in the order given. Raises as `run` does for what cannot be trained.
     """
-    if cell_timeout is not None and not cell_timeout > 0:
-        raise RunError(f"--cell-timeout {cell_timeout}: more than 0 seconds are needed")
-    for option, value in (("--workers", workers), ("--stack", stack)):
-        if value is not None and value < 1:
-            raise RunError(f"{option} {value}: at least 1 is needed")
+    check_numbers(workers, stack, cell_timeout)
     wanted = None if diagnostics is None else parse_diagnostics(diagnostics)
     for spec, _ in runs:
         check_count(keep_checkpoints, spec)

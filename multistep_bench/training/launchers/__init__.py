@@ -4,11 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from multistep_bench.errors import NotFound
-from multistep_bench.training.launchers.demand import Demand, Pool
+from multistep_bench.training.launchers.demand import Demand, Pool, check_numbers
 from multistep_bench.training.launchers.local import local_pool
 from multistep_bench.training.launchers.ray_cluster import ray_pool
 
-__all__ = ["LAUNCHERS", "Demand", "Pool", "find_launcher"]
+__all__ = ["LAUNCHERS", "Demand", "Pool", "check_numbers", "find_launcher"]
 
 Launcher = Callable[[Demand], AbstractContextManager[Pool]]
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from multistep_bench.errors import RunError
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.grouping import StackSize
 from multistep_bench.training.share import Share
@@ -22,6 +23,15 @@ class Demand:
     cell_timeout: float | None
     address: str | None
     gpus: float
+
+
+def check_numbers(workers: int | None = None, stack: int | None = None, cell_timeout: float | None = None) -> None:
+    """Raises `RunError` for what no launcher can do, before a run or its dry run begins."""
+    if cell_timeout is not None and not cell_timeout > 0:
+        raise RunError(f"--cell-timeout {cell_timeout}: more than 0 seconds are needed")
+    for option, value in (("--workers", workers), ("--stack", stack)):
+        if value is not None and value < 1:
+            raise RunError(f"{option} {value}: at least 1 is needed")
 
 
 class Pool(Protocol):
