@@ -34,10 +34,9 @@ def permutation_p(a: Strata, b: Strata) -> float:
         strata = [_differences(ours, theirs) for ours, theirs in zip(a, b, strict=True)]
         if (halves := _halves(strata)) is not None:
             left, right = halves
-            beyond = len(left) - np.searchsorted(left, extreme - right)
-            return float(
-                (beyond + np.searchsorted(left, -extreme - right, side="right")).sum() / left.size / right.size
-            )
+            above = len(left) - np.searchsorted(left, extreme - right)
+            below = np.searchsorted(left, -extreme - right, side="right")
+            return float((above + below).sum() / left.size / right.size)
         drawn = _drawn(strata)
     else:
         drawn = _shuffled(a, b)
