@@ -117,10 +117,10 @@ def test_a_cell_that_hangs_is_given_up_keeps_its_curve_and_is_tried_again(
     monkeypatch.syspath_prepend(tmp_path)
     spec = plan(TASK, "hanging:Hangs", "smoke", SMALL | {"protocol.learning_rates": [1e-3], "protocol.seeds": workers})
     folder = tmp_path / "run"
-    done = launch(spec, folder, workers=workers, cell_timeout=8)
+    done = launch(spec, folder, workers=workers, cell_timeout=15)
     assert not done.missing
     assert {record.reason for record in done.failed} == {
-        "nothing was heard of it for 8 s (--cell-timeout), so its process was ended"
+        "nothing was heard of it for 15 s (--cell-timeout), so its process was ended"
     }
     assert len(done.failed) == len(spec.cells())
     assert all(1 < len(record) < spec.protocol.evaluations for record in done.failed)
