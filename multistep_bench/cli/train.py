@@ -102,11 +102,12 @@ def run(
     first = sweeps[0]
     alone = sweep is None and len(sweeps) == len(first.tasks) == len(first.models) == 1 and not first.variants
     from multistep_bench.reporting.logs import Logs
-    from multistep_bench.training.launchers import check_numbers
 
-    check_numbers(workers, stack, cell_timeout)
     logs = Logs(log or [])
     if dry_run:
+        from multistep_bench.training.launchers import check_numbers
+
+        check_numbers(cell_timeout=cell_timeout)
         if stack is not None:
             raise BenchError(f"--stack {stack}: a dry run times cells one at a time; leave out --stack or --dry-run")
         if launcher != "local":

@@ -18,7 +18,7 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.gym.episodes import EpisodeStream, asked, rebuilt
 from multistep_bench.gym.views import glimpse, glimpse_space, places
 
-LOADED_IN = os.getpid()
+LOADED_IN = os.getpid()  # the process that started torch's threads
 MODES = ("classify", "foveate", "sequential")
 SURE = 100.0  # the logit of an answer given, where all others are 0: its softmax is 1 to the last bit
 
