@@ -99,8 +99,14 @@ def test_what_is_no_standard_deviation_is_one_sentence(name, init_std) -> None:
     assert "\n" not in text
 
 
-def test_the_small_start_is_berts() -> None:
-    for name in ("bert_small_init", "bert_small_init_normsoftmax", "bert_small_init_tau"):
+def test_the_small_start_is_berts_and_gpt_2s() -> None:
+    for name in (
+        "bert_small_init",
+        "bert_small_init_normsoftmax",
+        "bert_small_init_tau",
+        "gpt_small_init",
+        "gpt_small_init_heat",
+    ):
         model = built(name, TOKENS)
         assert model.get_parameter("embedding.weight").std().item() == pytest.approx(0.02, rel=0.1)
         assert model.get_parameter("blocks.0.mlp.fc1.weight").std().item() == pytest.approx(0.02, rel=0.1)
