@@ -14,6 +14,7 @@ from multistep_bench.reporting.diagnostic_plots import (
     attention_panels,
     gradient_panels,
     gradient_ratios,
+    plot_attention,
     shortcut_reached,
 )
 from multistep_bench.reporting.plots import write_plot
@@ -91,6 +92,25 @@ def test_attention_has_a_panel_a_layer_with_means_over_heads(run: Run) -> None:
     assert second == pytest.approx([0.5] * 3)
     assert entropy == pytest.approx([0.75] * 3)
     assert list(attention_legend(run, scored))[:3] == ["context", "query", "entropy / ln n"]
+
+
+def test_a_region_looks_as_the_legend_says_in_every_run(run: Run, tmp_path: Path) -> None:
+    """Another task names the query first and the context not at all."""
+    folder = tmp_path / "other"
+    records.make_run(folder, {(0, 0): records.jump(0.6)}, rates=(1e-3,), task={"id": "other-v1"})
+    arrays = [(samples, figures_at(samples) | {"regions": np.array(["query", "verb"])}) for samples in SAMPLES]
+    save_diagnostics(folder, Cell(0, 0), arrays)
+    runs = [run, read_run(folder)]
+    with figures.collected() as found:
+        plot_attention(runs, score(runs), tmp_path / "plot.png")
+    (legend,) = found[0].legends
+    told = {
+        text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    first, second = (list(drawn(found[0].axes[panel], "rate0-seed0")) for panel in (0, 2))
+    assert first == [told["context"], told["query"], told["entropy / ln n"]]
+    assert second == [told["query"], told["verb"], told["entropy / ln n"]]
+    assert len(set(told.values())) == len(told) - 1  # the plateau and W_K may share a colour, regions do not
 
 
 def test_the_plateau_begins_where_most_of_the_way_to_the_shortcut_is_gone(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The dose plot: where its points stand, which runs are level lines, and which runs it refuses to join."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,20 @@ import numpy as np
 import pytest
 import records
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting import figures
-from multistep_bench.reporting.dose_plots import dose_of, draw_dose, part_doses, plot_dose
+from multistep_bench.reporting.dose_plots import Looks, dose_of, draw_dose, part_doses, plot_dose
 from multistep_bench.reporting.plots import write_plot
 from multistep_bench.runs.store import Run, read_run
 from multistep_bench.scoring.run import score_run
 from multistep_bench.scoring.score import score
 
 KEY = "attention_options.temperature"
+MODELS = ("plain", "third")
 LATE = {(rate, seed): records.jump(0.8) for rate in range(2) for seed in range(3)}
 
 
@@ -38,11 +43,21 @@ def runs(tmp_path: Path) -> list[Run]:
     return [*made, with_config(tmp_path / "plain", LATE, {}, model="plain")]
 
 
+def legend_entries(figure: Figure) -> Iterator[tuple[Text, Line2D]]:
+    (legend,) = figure.legends
+    return zip(legend.get_texts(), legend.get_lines(), strict=True)
+
+
+def look(line: Line2D) -> tuple[object, object]:
+    return line.get_color(), line.get_linestyle()
+
+
 def drawn(runs: list[Run], quantity: str) -> Axes:
     members = [(run.spec.model.name, score_run(run)) for run in runs]
     with figures.style():
         axes = figures.new_figure(3, 2).subplots()
-        draw_dose(axes, *part_doses(members, KEY), quantity, KEY)
+        doses, others = part_doses(members, KEY)
+        draw_dose(axes, doses, others, quantity, KEY, Looks.of([(doses, others)]))
     return axes
 
 
@@ -67,6 +82,30 @@ def test_a_run_without_a_dose_is_a_level_line_over_all_rates(runs: list[Run]) ->
     for quantity, value in (("speed", 0.2), ("probability", 1.0)):
         (level,) = [line for line in drawn(runs, quantity).get_lines() if line.get_label() == "plain"]
         assert list(np.asarray(level.get_ydata())) == pytest.approx([value, value])
+
+
+def test_a_line_looks_as_the_legend_says_in_every_row(runs: list[Run], tmp_path: Path) -> None:
+    """Two tasks whose learning rates overlap at another place, and whose runs without a dose come in another order."""
+    other = {"task": {"id": "other-v1"}, "rates": (5e-4, 1e-3)}
+    first = [*runs, with_config(tmp_path / "third", LATE, {}, model="third")]
+    second = [with_config(tmp_path / f"other_{name}", LATE, {}, model=name, **other) for name in ("third", "plain")]
+    for dose in (1.0, 2.0):
+        second.append(
+            with_config(tmp_path / f"other_{dose}", LATE, {"attention_options": {"temperature": dose}}, **other)
+        )
+    every = [*first, *second]
+    with figures.collected() as found:
+        plot_dose(every, score(every), tmp_path / "dose.png", by=KEY)
+    told = {text.get_text(): line for text, line in legend_entries(found[0])}
+    seen = set()
+    for axes in found[0].axes:
+        lines = {str(each.get_label()): each.lines[0] for each in axes.containers}  # type: ignore[attr-defined]
+        lines |= {f"{each.get_label()}, all rates": each for each in axes.get_lines() if each.get_label() in MODELS}
+        for name, line in lines.items():
+            assert look(line) == look(told[name]), name
+        seen |= lines.keys()
+    assert seen == told.keys()
+    assert {f"learning rate {rate}" for rate in ("5e-4", "1e-3", "2e-3")} <= seen
 
 
 def test_the_dose_is_a_number_at_a_dotted_key(runs: list[Run]) -> None:

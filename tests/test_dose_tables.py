@@ -8,7 +8,7 @@ import pytest
 import records
 
 from multistep_bench.errors import BenchError
-from multistep_bench.reporting.dose_tables import dose_table, replace_doses
+from multistep_bench.reporting.dose_tables import dose_rows, dose_rows_sha256, dose_table, replace_doses
 from multistep_bench.reporting.figures import source_of
 from multistep_bench.reporting.forest_plots import reference_rows
 from multistep_bench.reporting.rate_maps import rate_blocks
@@ -226,3 +226,29 @@ def test_each_setting_is_a_table_with_its_own_plain_model_and_its_own_correction
     assert list(second.shares) == ["plain softmax", "temperature 0.25", "Heat Treatment"]
     assert second.shares["temperature 0.25"] == ((4, 4), (4, 4))
     assert [row.label for row in reference_rows(results(folder), "quick")] == ["vit_heat"]  # in its card's setting
+
+
+def test_the_plot_over_all_tasks_has_a_row_where_several_temperatures_ran(folder: Path) -> None:
+    page, figure = folder / "README.md", folder / "figures" / "dose-quick.png"
+    page.write_text(f"![](figures/dose-quick.png)\n{TABLES}", encoding="utf-8")
+    rows = dose_rows(results(folder), "quick")
+    assert list(rows) == ["steps-v1, vit"]  # bert has no other temperature
+    doses, others = rows["steps-v1, vit"]
+    assert [dose for dose, _ in doses] == [0.25, 4, 16]
+    assert [name for name, _ in others] == ["plain softmax", "Heat Treatment"]
+    store(folder, "vit-small", [0.5, None], {"width": 8}, model="vit")
+    assert list(dose_rows(results(folder), "quick")) == ["steps-v1, vit"]  # the setting has no temperature
+    for temperature in (1.0, 2.0):
+        config = {"width": 8, "attention_options": {"temperature": temperature}}
+        store(folder, f"vit-small-t{temperature:g}", [0.5, None], config, model="vit")
+    rows = dose_rows(results(folder), "quick")
+    assert list(rows) == ["steps-v1, vit", "steps-v1, vit, model.width=8"]
+    assert [dose for dose, _ in rows["steps-v1, vit, model.width=8"][0]] == [1, 2]
+    assert not update_page(folder)
+    assert source_of(figure) == dose_rows_sha256(rows)
+    assert update_page(folder, check=True)
+    store(folder, "vit-small-t2", [0.4, None], {"width": 8, "attention_options": {"temperature": 2.0}}, model="vit")
+    assert not update_page(folder, check=True)
+    page.write_text(f"![](figures/dose-paper.png)\n{TABLES}", encoding="utf-8")
+    with pytest.raises(BenchError, match=r"shows figures/dose-paper\.png, and there are no runs under paper to draw"):
+        update_page(folder)

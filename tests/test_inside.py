@@ -9,10 +9,11 @@ import pytest
 import records
 from commands import in_process
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
 from multistep_bench.errors import BenchError, RunError
 from multistep_bench.reporting import figures
-from multistep_bench.reporting.inside_plots import map_panels, probe_panels
+from multistep_bench.reporting.inside_plots import map_panels, plot_probes_of, probe_panels
 from multistep_bench.reporting.inside_table import inside_tables, markdown
 from multistep_bench.reporting.plots import write_plot
 from multistep_bench.reporting.region_bars import region_gradients, region_panels
@@ -234,6 +235,23 @@ def test_probes_have_a_panel_a_variable(run: Run) -> None:
     drawn = axes()
     panels["same"](drawn)
     assert [patch.get_height() for patch in drawn.patches] == [0.75, 0.75]  # type: ignore[attr-defined]
+
+
+def test_a_moment_looks_as_the_legend_says_in_every_run(run: Run, tmp_path: Path) -> None:
+    """One run was probed before and after its event, the other at the end only."""
+    other = read_run(records.make_run(tmp_path / "other", {(0, 0): records.jump(0.6)}, model="other"))
+    save_probes(run.path, [PROBE | {"at": at} for at in ("before", "after", "final")])
+    save_probes(other.path, [PROBE | {"at": "final"}])
+    with figures.collected() as found:
+        plot_probes_of([run, other], score([run, other]), tmp_path / "plot.png")
+    (legend,) = found[0].legends
+    told = [line.get_color() for line in legend.get_lines()]
+    first, second = (
+        [to_hex(patch.get_facecolor()) for patch in axes.patches] for axes in found[0].axes if axes.patches
+    )
+    assert [text.get_text() for text in legend.get_texts()] == ["before", "after", "final", "chance"]
+    assert first == [to_hex(colour) for colour in told[:3]]
+    assert second == first[2:]
 
 
 def test_all_of_it_stands_in_one_self_contained_report_and_in_figures(run: Run, tmp_path: Path) -> None:

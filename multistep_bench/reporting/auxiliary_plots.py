@@ -23,8 +23,7 @@ def auxiliary_names(run: Run) -> list[str]:
 
 def rate_styles(runs: Iterable[Run]) -> dict[float, Look]:
     """How the curves of each learning rate of these runs are drawn."""
-    rates = sorted({rate for run in runs for rate in run.spec.protocol.learning_rates})
-    return {rate: figures.series_style(index) for index, rate in enumerate(rates)}
+    return figures.series_styles(sorted({rate for run in runs for rate in run.spec.protocol.learning_rates}))
 
 
 def rate_legend(runs: Iterable[Run]) -> dict[str, Line2D]:

@@ -42,13 +42,16 @@ def gradient_panels(run: Run, scored: RunScore) -> Panels:
             yield f"learning rate {rate_label(rate)}", partial(_draw_gradients, run=run, cells=cells)
 
 
-def attention_panels(run: Run, scored: RunScore) -> Panels:
-    """A panel for each learning rate and layer: shares of the regions from the reading token, mean over heads."""
+def attention_panels(run: Run, scored: RunScore, regions: Sequence[str] = ()) -> Panels:
+    """A panel for each learning rate and layer: shares of the regions from the reading token, mean over heads.
+
+    regions: names in the order of their looks, where several runs share a legend; by default those of the run.
+    """
     for index, rate in enumerate(scored.spec.protocol.learning_rates):
         cells = _cells(run, scored, index, "attention.share_reading")
         for layer, name in enumerate(cells[0][1]["attention.layers"].tolist() if cells else ()):
             title = f"learning rate {rate_label(rate)}, {printable(name, ONE_LINE)}"
-            yield title, partial(_draw_attention, run=run, cells=cells, layer=layer)
+            yield title, partial(_draw_attention, run=run, cells=cells, layer=layer, regions=regions)
 
 
 def gradient_legend(run: Run, scored: RunScore) -> dict[str, Line2D]:
@@ -56,12 +59,17 @@ def gradient_legend(run: Run, scored: RunScore) -> dict[str, Line2D]:
     return {name: Line2D([], [], **look) for name, look in RATIO_LOOKS.items()} | _marks()
 
 
-def attention_legend(run: Run, scored: RunScore) -> dict[str, Line2D]:
+def attention_legend(run: Run, scored: RunScore, regions: Sequence[str] = ()) -> dict[str, Line2D]:
     """The marks of `attention_panels`; the regions are those of the first cell that has any."""
-    arrays = next((each for each in load_diagnostics(run).values() if "regions" in each), {})
-    names = [printable(name, ONE_LINE) for name in arrays["regions"].tolist()] if arrays else []
-    regions = {name: Line2D([], [], **figures.series_style(index)) for index, name in enumerate(names)}
-    return regions | {ENTROPY: Line2D([], [], **ENTROPY_LOOK)} | _marks()
+    names = _regions(run)
+    looks = figures.series_styles([*regions, *names])
+    shown = {printable(name, ONE_LINE): Line2D([], [], **looks[name]) for name in names}
+    return shown | {ENTROPY: Line2D([], [], **ENTROPY_LOOK)} | _marks()
+
+
+def _regions(run: Run) -> list[str]:
+    found = load_diagnostics(run) if has_diagnostics(run) else {}
+    return next((arrays["regions"].tolist() for arrays in found.values() if "regions" in arrays), [])
 
 
 def _marks() -> dict[str, Line2D]:
@@ -77,7 +85,9 @@ def plot_gradients(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
 
 def plot_attention(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     """Where the reading token attends over training, a row a run and a panel a layer; returns the path."""
-    return plot_panels(runs, score, path, attention_panels, attention_legend, TIME)
+    regions = [name for run in runs for name in _regions(run)]
+    panels, legend = partial(attention_panels, regions=regions), partial(attention_legend, regions=regions)
+    return plot_panels(runs, score, path, panels, legend, TIME)
 
 
 def plot_panels(
@@ -152,11 +162,15 @@ def _draw_gradients(axes: Axes, run: Run, cells: Sequence[tuple[CellScore, Array
     _frame(axes, run)
 
 
-def _draw_attention(axes: Axes, run: Run, cells: Sequence[tuple[CellScore, Arrays]], layer: int) -> None:
+def _draw_attention(
+    axes: Axes, run: Run, cells: Sequence[tuple[CellScore, Arrays]], layer: int, regions: Sequence[str]
+) -> None:
     for cell, arrays in cells:
+        names = arrays["regions"].tolist()
+        looks = figures.series_styles([*regions, *names])
         shares = np.nanmean(arrays["attention.share_reading"][:, layer], axis=1)  # E, regions
-        for index, share in enumerate(shares.T):
-            axes.plot(arrays[SAMPLES], share, gid=cell.cell.name, **figures.series_style(index), **LINE)
+        for name, share in zip(names, shares.T, strict=True):
+            axes.plot(arrays[SAMPLES], share, gid=cell.cell.name, **looks[name], **LINE)
         entropy = np.nanmean(arrays["attention.relative_entropy"][:, layer], axis=1)
         axes.plot(arrays[SAMPLES], entropy, gid=cell.cell.name, **ENTROPY_LOOK, **LINE)
         _mark(axes, run, cell, arrays[SAMPLES], entropy)

@@ -1,6 +1,7 @@
 """The dose plot: p and S against one numeric option of a model, such as the temperature of its attention."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,12 @@ def write_doses(
     with figures.style():
         figure = figures.new_figure(PAGE, (PANEL_HEIGHT + 0.4) * len(parted) + 0.6)
         grid = figure.subplots(len(parted), len(QUANTITIES), squeeze=False)
+        looks = Looks.of(parted.values())
         for row, (task, (doses, others)) in zip(grid, parted.items(), strict=True):
             for axes, quantity in zip(row, QUANTITIES, strict=True):
-                draw_dose(axes, doses, others, quantity, key)
+                draw_dose(axes, doses, others, quantity, key, looks)
             row[0].set_title(task, loc="left")
-        figure_legend(figure, _legend(parted.values()))
+        figure_legend(figure, looks.legend())
         return figures.save(figure, path, source=source)
 
 
@@ -107,44 +109,56 @@ def _beside(spec: RunSpec, key: str) -> tuple[object, ...]:
     return spec.model.builder, without(spec.model.config, key.split(".")), spec.model.recipe
 
 
-def draw_dose(axes: Axes, doses: Dosed, others: Named, quantity: str, key: str) -> None:
+@dataclass(frozen=True)
+class Looks:
+    """How the lines of a figure look: one look a learning rate and one a run without a dose, in every row the same."""
+
+    rates: Mapping[float, Look]
+    others: Mapping[str, Look]
+    whole: bool  # some row has several rates, and with them a line over all
+
+    @classmethod
+    def of(cls, parted: Collection[tuple[Dosed, Named]]) -> "Looks":
+        by_row = [doses[0][1].spec.protocol.learning_rates for doses, _ in parted]
+        labels = dict.fromkeys(label for _, others in parted for label, _ in others)
+        levels = {
+            label: {"color": MUTED, "linestyle": LEVELS[index % len(LEVELS)]} for index, label in enumerate(labels)
+        }
+        rates = figures.series_styles(sorted({rate for rates in by_row for rate in rates}))
+        return cls(rates, levels, any(len(rates) > 1 for rates in by_row))
+
+    def legend(self) -> dict[str, Line2D]:
+        """Names of all lines."""
+        entries = {_rate_name(rate): Line2D([], [], **look) for rate, look in self.rates.items()}
+        if self.whole:
+            entries["all rates"] = Line2D([], [], **ALL_RATES)
+        return entries | {f"{label}, all rates": Line2D([], [], **look) for label, look in self.others.items()}
+
+
+def _rate_name(rate: float) -> str:
+    return f"learning rate {rate_label(rate)}"
+
+
+def draw_dose(axes: Axes, doses: Dosed, others: Named, quantity: str, key: str, looks: Looks) -> None:
     """p or S (`QUANTITIES`) of each learning rate over the doses, and over all rates; other runs over all rates."""
     values = [dose for dose, _ in doses]
     logarithmic = values[0] > 0 and values[-1] >= LOG_FROM * values[0]
     span = values[-1] - values[0] or 1.0
-    looks = _rate_looks(doses[0][1])
-    for index, (rate, look) in enumerate(looks.items()):
-        shift = (index - (len(looks) - 1) / 2) * 0.035
+    rates = doses[0][1].spec.protocol.learning_rates
+    for index, rate in enumerate(rates):
+        shift = (index - (len(rates) - 1) / 2) * 0.035
         moved = [x * 10**shift if logarithmic else x + shift * span for x in values]
         scores = [getattr(run.by_rate[index], quantity) for _, run in doses]
-        draw_intervals(axes, moved, scores, rate, look)
-    if len(looks) > 1:
+        draw_intervals(axes, moved, scores, _rate_name(rate), looks.rates[rate])
+    if len(rates) > 1:
         draw_intervals(axes, values, [getattr(run.grid, quantity) for _, run in doses], "all rates", ALL_RATES)
-    for index, (label, run) in enumerate(others):
+    for label, run in others:
         score = getattr(run.grid, quantity)
         if score is not None:
-            axes.axhline(score.estimate, color=MUTED, linestyle=LEVELS[index % len(LEVELS)], label=label, zorder=1)
+            axes.axhline(score.estimate, label=label, zorder=1, **looks.others[label])
     if logarithmic:
         axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:.3g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(key)
     axes.set_ylabel(QUANTITIES[quantity])
-
-
-def _rate_looks(run: RunScore) -> dict[str, Look]:
-    rates = run.spec.protocol.learning_rates
-    return {f"learning rate {rate_label(rate)}": figures.series_style(index) for index, rate in enumerate(rates)}
-
-
-def _legend(parted: Iterable[tuple[Dosed, Named]]) -> dict[str, Line2D]:
-    """Names of all lines; a rate or a run that stands in several rows is named once."""
-    entries: dict[str, Line2D] = {}
-    for doses, others in parted:
-        looks = _rate_looks(doses[0][1])
-        entries |= {name: Line2D([], [], **look) for name, look in looks.items()}
-        if len(looks) > 1:
-            entries["all rates"] = Line2D([], [], **ALL_RATES)
-        for index, (label, _) in enumerate(others):
-            entries[f"{label}, all rates"] = Line2D([], [], color=MUTED, linestyle=LEVELS[index % len(LEVELS)])
-    return entries

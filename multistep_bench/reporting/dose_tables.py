@@ -1,12 +1,14 @@
 """The dose tables and dose plots of baselines/README.md: reference runs of one model along one of its options.
 
+The plot over all tasks of a protocol, `dose_rows`, is of the temperature.
+
 A table begins with the line `<!-- dose: TASK PROTOCOL MODEL KEY -->`, where KEY is an option of the model as the dose
 plot takes it, "attention_options.temperature" say, and ends with `<!-- end -->`. Above the table stands the plot, with
 the other runs of the model's family as level lines.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from multistep_bench.errors import BenchError
 from multistep_bench.reporting.dose_plots import Dosed, Named, dose_of, part_doses, write_doses
 from multistep_bench.reporting.labels import rate_label
 from multistep_bench.reporting.markdown import difference, ends, interval, share, table
-from multistep_bench.reporting.references import Reference, Results, split_name
+from multistep_bench.reporting.references import Reference, Results, families, split_name
 from multistep_bench.reporting.task_plots import QUANTITIES
 from multistep_bench.scoring.run import RunScore
 from multistep_bench.strict import content_sha256
+
+TEMPERATURE = "attention_options.temperature"
 
 _BLOCK = re.compile(r"^<!-- dose: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 
@@ -55,8 +59,28 @@ class DoseSeries:
 
     def sha256(self) -> str:
         """A hash of what the plot shows, numbers to six places."""
-        runs = [*self.doses, *self.others]
-        return content_sha256([self.task, self.protocol, self.key, [_shown(name, run) for name, run in runs]])
+        return content_sha256([self.task, self.protocol, self.key, _shown_all(self.doses, self.others)])
+
+
+def dose_rows(results: Results, protocol: str) -> dict[str, tuple[Dosed, Named]]:
+    """Of the committed runs under one protocol, task, plain model and setting → what `part_doses` makes of them.
+
+    Only where several temperatures were run.
+    """
+    rows: dict[str, tuple[Dosed, Named]] = {}
+    for title, family in families(results, protocol):
+        if sum(dose_of(entry.score.spec, TEMPERATURE) is not None for entry in family) > 1:
+            rows[title] = part_doses([(entry.rule_name, entry.score) for entry in family], TEMPERATURE)
+    return rows
+
+
+def dose_rows_sha256(rows: Mapping[str, tuple[Dosed, Named]]) -> str:
+    """A hash of what the plot of `dose_rows` shows, numbers to six places."""
+    return content_sha256([[title, _shown_all(*parted)] for title, parted in rows.items()])
+
+
+def _shown_all(doses: Dosed, others: Named) -> list[list[object]]:
+    return [_shown(name, run) for name, run in (*doses, *others)]
 
 
 def _shown(name: float | str, run: RunScore) -> list[object]:

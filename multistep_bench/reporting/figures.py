@@ -3,12 +3,12 @@
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ from multistep_bench.reporting.paper import paper
 from multistep_bench.reporting.ticks import count_ticks as count_ticks
 
 Look = dict[str, Any]  # colour, dashes and marks, by matplotlib's names
+Name = TypeVar("Name", bound=Hashable)
 
 PANEL_HEIGHT = 1.6  # inches
 HANDLE, LETTER, LEGEND_LINE = 0.6, 0.062, 0.155  # inches of a legend: line and gaps, a letter, a line's height
@@ -113,6 +114,11 @@ def series_style(index: int) -> Look:
         "color": SERIES[index % len(SERIES)],
         "linestyle": LINE_STYLES[index // len(SERIES) % len(LINE_STYLES)],
     }
+
+
+def series_styles(names: Iterable[Name]) -> dict[Name, Look]:
+    """A style for each name; panels that share a legend give the names of all of them, in one order."""
+    return {name: series_style(index) for index, name in enumerate(dict.fromkeys(names))}
 
 
 def figure_legend(figure: Figure, entries: Mapping[str, Line2D], title: str | None = None) -> None:

@@ -25,18 +25,25 @@ EDGE = 2  # pixels between the pictures of heads
 PROBE_HEIGHT, MAP_HEIGHT = 2.1, 2.0  # inches of a panel
 
 
-def probe_panels(run: Run, scored: RunScore) -> Panels:
-    """A panel a variable: accuracy by layer and representation, a colour a moment."""
+def probe_panels(run: Run, scored: RunScore, moments: Sequence[str] = ()) -> Panels:
+    """A panel a variable: accuracy by layer and representation, a colour a moment.
+
+    moments: in the order of their colours, where several runs share a legend; by default those of the run.
+    """
     rows = probe_rows(run)
-    moments = list(dict.fromkeys(row.at for row in rows))
+    moments = moments or _moments(run)
     for variable in dict.fromkeys(row.variable for row in rows):
         mine = [row for row in rows if row.variable == variable]
         yield printable(variable, ONE_LINE), partial(draw_probes, rows=mine, moments=moments)
 
 
-def probe_marks(run: Run, scored: RunScore) -> dict[str, Line2D]:
+def probe_marks(run: Run, scored: RunScore, moments: Sequence[str] = ()) -> dict[str, Line2D]:
     """The colours of the moments."""
-    return probe_legend(list(dict.fromkeys(printable(row.at, ONE_LINE) for row in probe_rows(run))))
+    return probe_legend([printable(at, ONE_LINE) for at in moments or _moments(run)])
+
+
+def _moments(run: Run) -> list[str]:
+    return list(dict.fromkeys(row.at for row in probe_rows(run)))
 
 
 def map_panels(run: Run, scored: RunScore) -> Panels:
@@ -60,7 +67,9 @@ def no_marks(run: Run, scored: RunScore) -> dict[str, Line2D]:
 
 def plot_probes_of(runs: Sequence[Run], score: Score, path: str | Path) -> Path:
     """Bars of accuracy by layer, a row a run (compare Hoffmann et al. 2024, figure 2); returns the path."""
-    return plot_panels(runs, score, path, probe_panels, probe_marks, height=PROBE_HEIGHT)
+    moments = list(dict.fromkeys(at for run in runs for at in _moments(run)))
+    panels, marks = partial(probe_panels, moments=moments), partial(probe_marks, moments=moments)
+    return plot_panels(runs, score, path, panels, marks, height=PROBE_HEIGHT)
 
 
 def plot_maps_of(runs: Sequence[Run], score: Score, path: str | Path) -> Path:

@@ -11,10 +11,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import FAINT, MUTED, PAGE, PAPER, SERIES
 from multistep_bench.reporting.labels import rate_label
-from multistep_bench.reporting.references import RULES, Reference, Results, split_name
+from multistep_bench.reporting.references import PLAIN, RULES, Results, families
 from multistep_bench.strict import content_sha256
 
-PLAIN = "plain softmax"
 ROW_HEIGHT = 0.17  # inches
 FRAME_HEIGHT = 1.9  # of the names of rates and tasks, and of the legend
 COLOURS = LinearSegmentedColormap.from_list("probability", (PAPER, SERIES[0]))
@@ -39,23 +38,12 @@ class RateBlock:
 def rate_blocks(results: Results, protocol: str) -> list[RateBlock]:
     """Of the committed runs under one protocol as it ships, those of families with a plain model, in their order."""
     blocks = []
-    for (task, name), entries in results.items():
-        regular = [entry for entry in entries if name == protocol and not entry.changed_protocol]
-        for plain in (entry for entry in regular if not entry.rule and not entry.dose):
-            alike = [each for each in regular if each.setting == plain.setting]
-            family = {_row(entry): entry.score for entry in alike if split_name(entry.model)[0] == plain.model}
-            if len(family) < 2:
-                continue
-            shares = {
-                row: tuple((scores.events, scores.n) for scores in score.by_rate) for row, score in family.items()
-            }
-            title = ", ".join(filter(None, (task, plain.model, plain.setting)))
-            blocks.append(RateBlock(title, plain.score.spec.protocol.learning_rates, shares))
+    for title, family in families(results, protocol):
+        shares = {
+            entry.rule_name: tuple((scores.events, scores.n) for scores in entry.score.by_rate) for entry in family
+        }
+        blocks.append(RateBlock(title, family[0].score.spec.protocol.learning_rates, shares))
     return blocks
-
-
-def _row(entry: Reference) -> str:
-    return ", ".join(filter(None, (RULES.get(entry.rule, "" if entry.dose else PLAIN), entry.dose)))
 
 
 def blocks_sha256(blocks: Sequence[RateBlock]) -> str:

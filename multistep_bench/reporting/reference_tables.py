@@ -2,8 +2,8 @@
 
 A table begins with the line `<!-- results: TASK PROTOCOL -->`, the one over all tasks with `<!-- results: all -->`, and
 ends with `<!-- end -->`. What stands between the two is replaced; everything else is left as it is. The forest plot
-that a page shows as figures/forest-PROTOCOL.png and the map of p by learning rate in figures/rates-PROTOCOL.png are
-drawn with them; see also `claims_table` and `dose_tables`.
+that a page shows as figures/forest-PROTOCOL.png, the map of p by learning rate in figures/rates-PROTOCOL.png and the
+plot against temperature in figures/dose-PROTOCOL.png are drawn with them; see also `claims_table` and `dose_tables`.
 """
 
 import re
@@ -16,7 +16,8 @@ from multistep_bench.atomic import write_atomically
 from multistep_bench.cards import card_folder
 from multistep_bench.errors import BenchError
 from multistep_bench.reporting.claims_table import replace_claims
-from multistep_bench.reporting.dose_tables import replace_doses
+from multistep_bench.reporting.dose_plots import write_doses
+from multistep_bench.reporting.dose_tables import TEMPERATURE, dose_rows, dose_rows_sha256, replace_doses
 from multistep_bench.reporting.figures import source_of
 from multistep_bench.reporting.forest_plots import reference_rows, rows_sha256, write_forest
 from multistep_bench.reporting.labels import changes_label, counted, number, rate_label
@@ -37,7 +38,7 @@ ALL = "all"  # the name of the table over all tasks
 COMMAND = "mstep-bench baselines build"
 SIGNIFICANT = 0.05
 
-_FIGURE = re.compile(r"\(figures/((forest|rates)-([a-z0-9_]+)\.png)\)")
+_FIGURE = re.compile(r"\(figures/((forest|rates|dose)-([a-z0-9_]+)\.png)\)")
 _BLOCK = re.compile(r"^<!-- results: (.+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 
 
@@ -75,11 +76,15 @@ def _overviews(text: str, folder: Path, results: Results) -> Iterator[Callable[[
         if kind == "forest":
             shown = reference_rows(results, protocol)
             source, draw = rows_sha256(shown), partial(write_forest, shown, path)
+        elif kind == "dose":
+            shown = dose_rows(results, protocol)
+            source = dose_rows_sha256(shown)
+            draw = partial(write_doses, shown, TEMPERATURE, path, source=source)
         else:
             shown = rate_blocks(results, protocol)
             source, draw = blocks_sha256(shown), partial(write_rate_map, shown, path)
         if not shown:
-            raise BenchError(f"{folder / PAGE} shows figures/{name}, and no two runs under {protocol} are compared")
+            raise BenchError(f"{folder / PAGE} shows figures/{name}, and there are no runs under {protocol} to draw in it")
         yield draw if source_of(path) != source else None
 
 

@@ -1,6 +1,6 @@
 """The reference runs in baselines/results: where they lie, their scores, and each rule against plain softmax."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,9 @@ RULES = {
     "fixed_uniform": "uniform",
     "oracle": "oracle",
 }
+
+
+PLAIN = "plain softmax"
 
 
 def reference_runs(folder: Path | None = None) -> list[Path]:
@@ -125,6 +128,11 @@ class Reference:
         return ", ".join([*rule, *(f"{name} {_short(value)}" for name, value in changes.get(_OPTIONS, {}).items())])
 
     @property
+    def rule_name(self) -> str:
+        """The rule as a figure names it: "Heat Treatment", or "temperature 16" for a dose of the plain model."""
+        return ", ".join(filter(None, (RULES.get(self.rule, "" if self.dose else PLAIN), self.dose)))
+
+    @property
     def order(self) -> tuple[object, ...]:
         """Sorts the runs of a table: the plain models, then by rule, each before its doses from the highest on."""
         rules = ["", *RULES]
@@ -156,6 +164,20 @@ def read_references(paths: Sequence[Path]) -> Results:
         task, protocol = path.parts[-3:-1]
         groups.setdefault((task, protocol), []).append(path)
     return {key: _compared(groups[key]) for key in sorted(groups, key=lambda key: (key[0] != DEFAULT_TASK, *key))}
+
+
+def families(results: Results, protocol: str) -> Iterator[tuple[str, list[Reference]]]:
+    """The runs under one protocol as it ships that are compared with one plain model: their title, and them.
+
+    The title names task, plain model and setting; the plain model is the first of the runs, and never alone.
+    """
+    for (task, name), entries in results.items():
+        regular = [entry for entry in entries if name == protocol and not entry.changed_protocol]
+        for plain in (entry for entry in regular if not entry.rule and not entry.dose):
+            alike = [each for each in regular if each.setting == plain.setting]
+            family = [each for each in alike if split_name(each.model)[0] == plain.model]
+            if len(family) > 1:
+                yield ", ".join(filter(None, (task, plain.model, plain.setting))), family
 
 
 def _compared(paths: Sequence[Path]) -> list[Reference]:
