@@ -1,6 +1,7 @@
 """The dose plot: where its points stand, which runs are level lines, and which runs it refuses to join."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,24 @@ def test_runs_that_do_not_belong_on_one_line_are_refused(runs: list[Run], tmp_pa
     refused([*runs, wider], r"temperature = (2|0.25) on steps-v1 quick differs from the others in more than that")
     refused([*runs, twin], "two runs on steps-v1 quick have attention_options.temperature = 1; leave one of them out")
     refused([*runs, longer], "runs on steps-v1 quick have different protocols")
+
+
+def test_a_default_that_a_card_names_is_no_difference(tmp_path: Path) -> None:
+    """The card of gpt_tau names softmax attention, that of gpt leaves it out."""
+    configs: list[dict[str, Any]] = [
+        {"causal": True, "attention_options": {"temperature": 2.0}},
+        {"causal": True, "attention": "softmax", "attention_options": {"temperature": 1.0}},
+        {"causal": True, "attention": "sigmoid", "attention_options": {"temperature": 4.0}},
+    ]
+    members = []
+    for index, config in enumerate(configs):
+        run = with_config(tmp_path / f"{index}", LATE, config)
+        model = run.spec.model.model_copy(update={"builder": "sequence"})
+        members.append((run.path.name, replace(score_run(run), spec=run.spec.model_copy(update={"model": model}))))
+    doses, _ = part_doses(members[:2], KEY)
+    assert [dose for dose, _ in doses] == [1, 2]
+    with pytest.raises(BenchError, match="temperature = 4 on steps-v1 quick differs from the others in more than that"):
+        part_doses(members, KEY)
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

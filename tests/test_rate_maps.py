@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import source_of
-from multistep_bench.reporting.rate_maps import RateBlock, blocks_sha256, rate_blocks, write_rate_map
+from multistep_bench.reporting.rate_maps import ROW_HEIGHT, RateBlock, blocks_sha256, rate_blocks, write_rate_map
 from multistep_bench.reporting.references import Results, read_references
 from multistep_bench.runs.store import RUN_FILE
 
@@ -74,7 +74,19 @@ def test_a_map_has_a_row_a_rule_and_says_what_was_not_run(
     assert [label.get_text() for label in first.get_xticklabels()] == ["5e-4", "2e-3"]
     np.testing.assert_array_equal(first.images[0].get_array(), [[0.25, 1], [np.nan, np.nan], [0, 0.5], [0.75, 0.75]])
     np.testing.assert_array_equal(second.images[0].get_array(), [[1], [0], [0.5], [np.nan]])
-    assert (second.get_title(), [text.get_text() for text in second.texts]) == ("hops-v1, gpt", ["–"])
+    assert (second.get_title(), [text.get_text() for text in second.texts]) == ("hops-v1\ngpt", ["–"])
+
+
+def test_a_long_name_of_a_setting_takes_no_room_from_the_rows(results: Results, tmp_path: Path) -> None:
+    (block,) = rate_blocks(results, "quick")
+    setting = "two_step_digits-v1, vit, model.init_std=scaled, model.patches_per_tile=2, task.arrangement=any"
+    with figures.collected() as drawn:
+        write_rate_map([block, replace(block, title=setting)], tmp_path / "map.png")
+    drawn[0].draw_without_rendering()
+    for axes in drawn[0].axes[:2]:
+        assert axes.get_window_extent().height / drawn[0].dpi >= 0.9 * ROW_HEIGHT * 3  # inches of three rows
+        assert drawn[0].bbox.containsx(axes.title.get_window_extent().x1)
+        assert axes.title.get_window_extent().y1 <= drawn[0].bbox.y1
 
 
 def test_another_share_makes_the_map_stale(results: Results) -> None:

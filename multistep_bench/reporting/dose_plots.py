@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from multistep_bench.errors import BenchError
+from multistep_bench.registry import models
 from multistep_bench.reporting import figures
 from multistep_bench.reporting.figures import INK, MUTED, PAGE, PANEL_HEIGHT, Look, figure_legend
 from multistep_bench.reporting.labels import rate_label, run_labels, task_label
@@ -106,7 +108,16 @@ def _beside(spec: RunSpec, key: str) -> tuple[object, ...]:
         inner = config.get(parts[0])
         return rest | ({parts[0]: without(inner, parts[1:])} if len(parts) > 1 and isinstance(inner, Mapping) else {})
 
-    return spec.model.builder, without(spec.model.config, key.split(".")), spec.model.recipe
+    config = {**_defaults(spec.model.builder), **spec.model.config}  # one card may name what another leaves out
+    return spec.model.builder, without(config, key.split(".")), spec.model.recipe
+
+
+def _defaults(builder: str) -> dict[str, Any]:
+    """Of a model that ships with the suite; no other is imported."""
+    if builder not in models.builtin:
+        return {}
+    parameters = signature(models.get(builder)).parameters
+    return {name: each.default for name, each in parameters.items() if each.default is not each.empty}
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from multistep_bench.reporting import figures
-from multistep_bench.reporting.figures import FAINT, MUTED, PAGE, PAPER, SERIES
+from multistep_bench.reporting.figures import FAINT, LETTER, MUTED, PAGE, PAPER, SERIES
 from multistep_bench.reporting.labels import rate_label
 from multistep_bench.reporting.references import PLAIN, RULES, Results, families
 from multistep_bench.strict import content_sha256
 
 ROW_HEIGHT = 0.17  # inches
-FRAME_HEIGHT = 1.9  # of the names of rates and tasks, and of the legend
+FRAME_HEIGHT = 0.9  # of the names of rates, and of the legend
 COLOURS = LinearSegmentedColormap.from_list("probability", (PAPER, SERIES[0]))
 NOT_RUN = "–"
 TICKS = 5  # points
@@ -60,7 +60,8 @@ def write_rate_map(blocks: Sequence[RateBlock], path: str | Path) -> Path:
     shown = dict.fromkeys(row for block in blocks for row in block.shares)
     rows = sorted(shown, key=lambda row: rules.index(row) if row in rules else 0.5)  # doses below plain softmax
     with figures.style():
-        figure = figures.new_figure(PAGE, len(rows) * ROW_HEIGHT + FRAME_HEIGHT)
+        titles = LETTER * max(len(line) for block in blocks for line in _title(block).splitlines())
+        figure = figures.new_figure(PAGE, len(rows) * ROW_HEIGHT + titles + FRAME_HEIGHT)
         panels = figure.subplots(
             1, len(blocks), sharey=True, squeeze=False, width_ratios=[len(block.rates) for block in blocks]
         )[0]
@@ -73,6 +74,10 @@ def write_rate_map(blocks: Sequence[RateBlock], path: str | Path) -> Path:
         return figures.save(figure, path, source=blocks_sha256(blocks))
 
 
+def _title(block: RateBlock) -> str:
+    return block.title.replace(", ", "\n")
+
+
 def _draw(axes: Axes, block: RateBlock, rows: Sequence[str]) -> None:
     missing = ((np.nan, 1),) * len(block.rates)
     counts = np.array([block.shares.get(row, missing) for row in rows], dtype=float)  # rows, rates, 2
@@ -81,7 +86,7 @@ def _draw(axes: Axes, block: RateBlock, rows: Sequence[str]) -> None:
     for row, column in np.argwhere(np.isnan(shares)):
         axes.text(column, row, NOT_RUN, ha="center", va="center", color=MUTED, fontsize="xx-small")
     axes.set_xticks(range(len(block.rates)), [rate_label(rate) for rate in block.rates], rotation=90, fontsize=TICKS)
-    axes.set_title(block.title, rotation=90, fontsize="medium")
+    axes.set_title(_title(block), rotation=90, fontsize="medium", multialignment="left")
     axes.tick_params(length=0)
     axes.set_xticks(np.arange(len(block.rates) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
