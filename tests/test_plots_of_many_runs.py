@@ -15,7 +15,7 @@ import multistep_bench as mb
 from multistep_bench.errors import BenchError, NotFound
 from multistep_bench.reporting import curve_plots, figures, task_plots
 from multistep_bench.reporting.compare_plots import curve_notes, draw_medians, median_curve, median_curves
-from multistep_bench.reporting.labels import rate_label
+from multistep_bench.reporting.labels import rate_label, row_label
 from multistep_bench.reporting.plots import write_plot
 from multistep_bench.reporting.ticks import count_ticks, end_on_ticks, keep_apart, tick_count
 from multistep_bench.runs.store import Run, read_run
@@ -210,3 +210,11 @@ def test_tasks_of_a_panel_each_stand_two_beside_one_another(tmp_path: Path) -> N
     assert boxes[2].y1 < boxes[0].y0
     narrow = [axes.get_window_extent() for axes in all_axes(drawn(runs, "compare", width="single"))]
     assert narrow[1].y1 < narrow[0].y0
+
+
+def test_a_long_name_beside_a_row_is_broken_where_a_reader_would(tmp_path: Path) -> None:
+    spec = make(tmp_path, 1)[0].spec
+    assert row_label("vit", spec, {"a"}) == "vit\naccuracy"
+    assert row_label("gpt_small_init_normsoftmax", spec, {"a"}) == "gpt_small_init_\nnormsoftmax\naccuracy"
+    assert row_label("vit_heat", spec, {"a", "b"}) == "vit_heat, steps-v1 quick\naccuracy"
+    assert row_label("x" * 30, spec, {"a"}) == f"{'x' * 24}\n{'x' * 6}\naccuracy"

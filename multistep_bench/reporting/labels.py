@@ -1,6 +1,7 @@
 """How numbers and names are written in the terminal, in plots and in the report."""
 
 import math
+import re
 import textwrap
 from collections.abc import Collection, Iterable
 
@@ -11,6 +12,7 @@ from multistep_bench.scoring.names import task_label as task_label
 from multistep_bench.scoring.statistics import ENTRY_SEEDS, RANK_SEEDS
 
 DAY = 86_400  # seconds
+ROW_LABEL = 24  # letters in a line beside a row of panels
 AXES = {"accuracy": "accuracy", "loss": "cross-entropy (nats)"}
 
 
@@ -66,4 +68,14 @@ def duration(seconds: float) -> str:
 def row_label(label: str, spec: RunSpec, tasks: Collection[str]) -> str:
     """The label of a row of panels: its run and its vertical axis, and its task where the figure shows several."""
     name = label if len(tasks) == 1 else f"{label}, {task_label(spec)}"
-    return f"{textwrap.fill(name, 24)}\n{AXES[spec.task.levels.measure]}"
+    return f"{_wrapped(name)}\n{AXES[spec.task.levels.measure]}"
+
+
+def _wrapped(name: str) -> str:
+    """A name in lines, broken at blanks, hyphens and underscores, and within a word where one is longer than a line."""
+    lines = [""]
+    for part in re.findall(r"[^\s_-]+[\s_-]*|[\s_-]+", name):
+        if lines[-1] and len((lines[-1] + part).rstrip()) > ROW_LABEL:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(textwrap.fill(line, ROW_LABEL) for line in lines)
