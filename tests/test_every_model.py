@@ -104,7 +104,9 @@ def test_it_trains_in_bfloat16(name, task):
     loss.backward()
     assert answer.dtype == torch.bfloat16
     # An orthogonal factor enlarges the rounding of what it is taken of; over 34 layers it adds up, to 0.04 to 0.11.
-    bound = 0.5 if name.endswith("_qr") else 0.15 if name == "resnet34" else 0.05
+    # Small logits divided by their variance make attention hard, and rounding decides which key it takes: to 0.07.
+    enlarged = name == "resnet34" or name.endswith("small_init_normsoftmax_var")
+    bound = 0.5 if name.endswith("_qr") else 0.15 if enlarged else 0.05
     assert (answer - exact).abs().max() < bound * exact.abs().max().clamp(min=1)
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
