@@ -250,5 +250,5 @@ def test_the_plot_over_all_tasks_has_a_row_where_several_temperatures_ran(folder
     store(folder, "vit-small-t2", [0.4, None], {"width": 8, "attention_options": {"temperature": 2.0}}, model="vit")
     assert not update_page(folder, check=True)
     page.write_text(f"![](figures/dose-paper.png)\n{TABLES}", encoding="utf-8")
-    with pytest.raises(BenchError, match=r"shows figures/dose-paper\.png, and no runs under paper are to draw"):
+    with pytest.raises(BenchError, match=r"shows figures/dose-paper\.png, and no runs under paper belong in it"):
         update_page(folder)

@@ -84,7 +84,7 @@ def _overviews(text: str, folder: Path, results: Results) -> Iterator[Callable[[
             shown = rate_blocks(results, protocol)
             source, draw = blocks_sha256(shown), partial(write_rate_map, shown, path)
         if not shown:
-            raise BenchError(f"{folder / PAGE} shows figures/{name}, and no runs under {protocol} are to draw")
+            raise BenchError(f"{folder / PAGE} shows figures/{name}, and no runs under {protocol} belong in it")
         yield draw if source_of(path) != source else None
 
 
