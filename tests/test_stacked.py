@@ -252,9 +252,22 @@ class LooksAtItsGroup(nn.Module):
         return self.linear(x) * (2 if stacked else 1)
 
 
+class KeepsAMask(nn.Module):
+    mask: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.register_buffer("mask", torch.tensor([True, False]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).where(self.mask, 0.0)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
+        (KeepsAMask, None),
         (ReplacesItsBuffer, "buffer step ends otherwise than in a cell alone"),
         (LooksAtItsGroup, "its answers differ from those of a cell alone"),
         (lambda: nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 2)), None),
@@ -280,8 +293,9 @@ def test_nothing_that_decays_is_trained_stacked_too(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_gpu_trains_stacked_cells_by_itself(tmp_path: Path, precision: str) -> None:
-    spec = plan(TASK, "vit_normsoftmax", "smoke", {**STEPS_50, "protocol.precision": precision})
+@pytest.mark.parametrize("model", ["vit", "vit_normsoftmax"])  # torch's attention, and products of our own
+def test_a_gpu_trains_stacked_cells_by_itself(tmp_path: Path, model: str, precision: str) -> None:
+    spec = plan(TASK, model, "smoke", {**STEPS_50, "protocol.precision": precision})
     run = launch(spec, tmp_path / "run", device="cuda")
     assert {record.status for record in run.records} == {"completed"}
     assert {record.environment.engine for record in run.records} == {"cells stacked"}

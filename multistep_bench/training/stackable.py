@@ -13,7 +13,7 @@ from multistep_bench.models.build import own_inputs
 from multistep_bench.runs.spec import RunSpec
 from multistep_bench.training.optimizers import why_not_stacked
 from multistep_bench.training.randomness import own_randomness
-from multistep_bench.training.stacked import stack
+from multistep_bench.training.stacked import attention_that_stacks, stack
 
 TOLERANCE = 1e-3  # of the largest number of a tensor; float32 in another order of sums
 
@@ -60,7 +60,8 @@ def _difference(cells: list[nn.Module], inputs: Inputs) -> str | None:
     def forward(parameters: Named, buffers: Named, inputs: Inputs) -> torch.Tensor:
         return obvious_logits(functional_call(skeleton, (parameters, buffers), (inputs,)))
 
-    stacked = vmap(forward, randomness="different")(parameters, buffers, own_inputs(both))
+    with attention_that_stacks(next(cells[0].parameters()).device):
+        stacked = vmap(forward, randomness="different")(parameters, buffers, own_inputs(both))
     stacked.square().sum().backward()
     for index, cell in enumerate(cells):
         torch.manual_seed(0)
@@ -93,6 +94,8 @@ def _close(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> bool:
         return some is None or not some.any()
     if ours.shape != theirs.shape:
         return False
+    if theirs.dtype == torch.bool:  # a mask that is a buffer; booleans have no difference
+        return torch.equal(ours, theirs)
     scale = theirs.abs().max() if theirs.numel() and theirs.is_floating_point() else 1.0
     return bool(((ours - theirs).abs() <= TOLERANCE * scale + 1e-6).all())
 

@@ -1,12 +1,14 @@
 """Trains a group of cells at once: their parameters stacked on a leading axis, one program for all of them."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from multistep_bench.batch import IGNORED, Batch, Inputs
 from multistep_bench.models.answers import obvious_logits
@@ -84,7 +86,7 @@ class StackedTrainer(Trainer):
 
     def _logits(self, inputs: Inputs) -> torch.Tensor:
         """[G, B, ..., K]"""
-        with self.mixed_precision():
+        with self.mixed_precision(), attention_that_stacks(self.device):
             logits = vmap(self._forward, randomness="different")(self.parameters, self.buffers, own_inputs(inputs))
             return at_least_float32(logits)
 
@@ -133,6 +135,14 @@ class StackedTrainer(Trainer):
         skeleton = self.skeleton
         buffers = skeleton.named_buffers(remove_duplicate=remove_duplicate)
         return [*skeleton.named_parameters(remove_duplicate=remove_duplicate), *buffers]
+
+
+def attention_that_stacks(device: torch.device) -> AbstractContextManager[None]:
+    """torch's attention as products and a softmax: on CUDA the fused kernels' backward pass fails under vmap.
+
+    It raises "LSE is not correctly aligned" (torch 2.11 on an H200) whatever the number of tokens, heads and cells.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
 
 
 def _stacked_pieces(items: list[EvaluationBatches]) -> list[Batch]:
