@@ -137,7 +137,7 @@ class StackedTrainer(Trainer):
         return [*skeleton.named_parameters(remove_duplicate=remove_duplicate), *buffers]
 
 
-def attention_that_stacks(device: torch.device) -> AbstractContextManager[None]:
+def attention_that_stacks(device: torch.device) -> AbstractContextManager[object]:
     """torch's attention as products and a softmax: on CUDA the fused kernels' backward pass fails under vmap.
 
     It raises "LSE is not correctly aligned" (torch 2.11 on an H200) whatever the number of tokens, heads and cells.
