@@ -13,7 +13,7 @@ from torch import nn
 import multistep_bench as mb
 from multistep_bench.errors import ModelError
 from multistep_bench.models import build as models
-from multistep_bench.models import code
+from multistep_bench.models import code, origin
 from multistep_bench.models.code import code_sha256
 from multistep_bench.models.syntax import parsed, reduced
 
@@ -153,6 +153,37 @@ def test_installed_code_does_not_count(tmp_path: Path, monkeypatch: pytest.Monke
     alone = library.sha256()  # an installed builder: nothing else would name the model
     library.change("net", "0.25", "0.26")
     assert library.sha256() != alone
+
+
+def test_what_an_installer_lists_does_not_count_in_whatever_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "target"  # of `pip install --target`
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    package, library = Package(tmp_path / "mine"), Package(place)
+    package.change("net", "from .layers", f"from {library.name}.layers")
+
+    def library_counts() -> bool:
+        origin._installed_in.cache_clear()
+        before = package.sha256()
+        library.change("layers", "2 * x", "3 * x")
+        after = package.sha256()
+        library.change("layers", "3 * x", "2 * x")
+        return before != after
+
+    def listed(kind: str, metadata: str, files: str, text: str) -> None:
+        folder = place / f"{library.name}-1.0.{kind}"
+        folder.mkdir()
+        (folder / metadata).write_text(f"Name: {library.name}\nVersion: 1.0\n")
+        (folder / files).write_text(text)
+
+    sources = [f"{library.name}/{path.name}" for path in library.folder.glob("*.py")]
+    assert library_counts()
+    listed("egg-info", "PKG-INFO", "SOURCES.txt", "\n".join(sources))  # a project that setuptools has built: the user's
+    assert library_counts()
+    listed("dist-info", "METADATA", "RECORD", "".join(f"{source},,\n" for source in sources))
+    assert not library_counts()
 
 
 def files_of(model: str, task: Any = TASK, **config: Any) -> set[str]:

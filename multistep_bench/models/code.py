@@ -3,8 +3,8 @@
 Parts are the classes of the model's modules and their bases, the functions and objects that the modules hold, and the
 builder. Covered are the files that define them and what these files import, and so on:
 
-    of the user:         every module that lives neither in the standard library nor among installed packages;
-                         an editable installation or a plain folder is the user's
+    of the user:         every module that lives neither in the standard library nor among installed packages,
+                         see `models.origin`; an editable installation or a plain folder is the user's
     of multistep_bench:  modules of `multistep_bench.models`, except those that build and check any model
     of other libraries:  nothing; where a model consists of nothing else, the file of its builder stands for it
 

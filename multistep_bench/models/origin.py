@@ -1,7 +1,9 @@
 """Where a definition comes from: whether another process could import it, and whether it is installed."""
 
+import functools
 import sys
 import sysconfig
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,24 @@ MAIN = ("__main__", "__mp_main__")  # a script, a notebook, `python -c`
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a source file lies in the standard library or among installed packages."""
-    return not INSTALLED.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in STANDARD)
+    """Whether a source file lies in the standard library or among installed packages.
+
+    An installer leaves a list of the files of each package beside them, wherever it puts them: `pip install --target`
+    into any folder, uv into its cache. Of an editable installation the list names no source file.
+    """
+    if not INSTALLED.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in STANDARD):
+        return True
+    return any(path in _installed_in(folder) for folder in path.parents)
+
+
+@functools.cache
+def _installed_in(folder: Path) -> frozenset[Path]:
+    """The files that the packages installed into this folder list as theirs.
+
+    Only in a `RECORD`: the `SOURCES.txt` that setuptools leaves in a project names the project's own files.
+    """
+    installed = [each for each in distributions(path=[str(folder)]) if each.read_text("RECORD")]
+    return frozenset(Path(str(file.locate())) for each in installed for file in each.files or ())
 
 
 def is_of_a_library(module: str) -> bool:
