@@ -104,6 +104,7 @@ def test_the_small_start_is_berts_and_gpt_2s() -> None:
         "bert_small_init",
         "bert_small_init_normsoftmax",
         "bert_small_init_tau",
+        "bert_small_init_qknorm",
         "gpt_small_init",
         "gpt_small_init_heat",
     ):
