@@ -182,6 +182,7 @@ def test_what_an_installer_lists_does_not_count_in_whatever_folder(
     assert library_counts()
     listed("egg-info", "PKG-INFO", "SOURCES.txt", "\n".join(sources))  # a project that setuptools has built: the user's
     assert library_counts()
+    sources.append(f"{library.name}-1.0.dist-info/RECORD")
     listed("dist-info", "METADATA", "RECORD", "".join(f"{source},,\n" for source in sources))
     assert not library_counts()
 

@@ -50,12 +50,13 @@ from multistep_bench.runs.store import read_run
 from multistep_bench.scoring.score import score
 from multistep_bench.training.launch import launch
 from multistep_bench.training.plan import plan
+from present_cards import present_card
 assert cards.load_task("two_step_digits-v1").protocol("smoke").invented == 0.25
 assert "Reworded" in cards.load_task("two_step_digits-v1").summary
 for path in sys.argv[2:]:
     run = read_run(path)
     assert not run.missing
-    assert run.spec.task.sha256() == cards.load_task(run.spec.task.id).sha256()
+    assert run.spec.task.sha256() == present_card(run.spec).sha256()
 score(sys.argv[2:4])
 for entry in references()[:3]:
     verdict = verify_entry(entry, entry.name)

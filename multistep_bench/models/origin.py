@@ -27,10 +27,12 @@ def is_installed(path: Path) -> bool:
 def _installed_in(folder: Path) -> frozenset[Path]:
     """The files that the packages installed into this folder list as theirs.
 
-    Only in a `RECORD`: the `SOURCES.txt` that setuptools leaves in a project names the project's own files.
+    Only in a `RECORD`, which names itself: the `SOURCES.txt` that setuptools leaves in a project names the project's
+    own files.
     """
-    installed = [each for each in distributions(path=[str(folder)]) if each.read_text("RECORD")]
-    return frozenset(Path(str(file.locate())) for each in installed for file in each.files or ())
+    lists = [each.files or [] for each in distributions(path=[str(folder)])]
+    installed = [files for files in lists if any(file.name == "RECORD" for file in files)]
+    return frozenset(Path(str(file.locate())) for files in installed for file in files)
 
 
 def is_of_a_library(module: str) -> bool:
