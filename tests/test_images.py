@@ -2,6 +2,8 @@
 
 import gzip
 import struct
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from image_data import DATA
 
 from multistep_bench.errors import DataError, DataMissing
 from multistep_bench.generators.task import make_task
+from multistep_bench.sources import images as images_module
 from multistep_bench.sources import mnist as mnist_module
 from multistep_bench.sources.check import check_data
 from multistep_bench.sources.files import data_roots
@@ -47,11 +50,14 @@ def test_digits_are_scikit_learns_split_by_class_without_overlap() -> None:
         assert train / (train + held_out) == pytest.approx(0.8, abs=0.005)
 
 
-def test_digits_keep_their_pixels_and_labels() -> None:
+@pytest.mark.parametrize("package", [find_spec("sklearn"), None], ids=["file", "elsewhere"])
+def test_digits_keep_their_pixels_and_labels(package: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read from scikit-learn's file, and through its function where a version keeps that elsewhere."""
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
-    held_out = open_source("digits").eval
+    monkeypatch.setattr(images_module, "find_spec", lambda name: package)
+    held_out = images_module.digits().eval
     np.testing.assert_array_equal(held_out.images.squeeze(1).numpy(), bunch["images"][held_out.ids.numpy()])
     np.testing.assert_array_equal(held_out.labels.numpy(), bunch["target"][held_out.ids.numpy()])
 

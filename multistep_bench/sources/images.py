@@ -6,6 +6,7 @@ Pixels stay uint8: generators select images first and scale them afterwards. A s
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,9 @@ def digits(data_root: Path | None = None, download: bool = True) -> ImageSource:
 
     80 % of each class are for training, by a permutation of NumPy's frozen legacy generator.
     """
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
-    images = torch.from_numpy(bunch["images"].astype(np.uint8)).unsqueeze(1)  # N, 1, 8, 8
-    labels = bunch["target"].astype(np.int64)
+    rows = _digit_rows()
+    images = torch.from_numpy(rows[:, :-1].astype(np.uint8)).reshape(-1, 1, 8, 8)
+    labels = rows[:, -1].astype(np.int64)
     shuffle = np.random.RandomState(DIGITS_SPLIT_SEED)
     train: list[np.ndarray] = []
     held_out: list[np.ndarray] = []
@@ -90,3 +89,19 @@ def digits(data_root: Path | None = None, download: bool = True) -> ImageSource:
     return ImageSource(
         "digits", split(train), split(held_out), white=16, classes=tuple("0123456789"), where="inside scikit-learn"
     )
+
+
+def _digit_rows() -> np.ndarray:
+    """[N, 65]: 64 pixels from 0 to 16 and the class of each of scikit-learn's digits.
+
+    They are read from its file, for to import it takes every worker process as long as hundreds of training steps.
+    """
+    package = find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # of a version that keeps them elsewhere
+
+    bunch: Any = load_digits()
+    return np.column_stack((bunch["data"], bunch["target"]))
