@@ -17,7 +17,9 @@ from multistep_bench.generators.task import make_task
 from multistep_bench.leaderboard.entry import ENTRY_FILE, Entry, EntryFile, make_entry_file
 from multistep_bench.leaderboard.reading import read_entry
 from multistep_bench.leaderboard.references import references
+from multistep_bench.leaderboard.site.build import reference_candidates
 from multistep_bench.leaderboard.submission import submit
+from multistep_bench.leaderboard.verify import reference_traces
 from multistep_bench.protocol import Recipe
 from multistep_bench.runs.events import Environment, Evaluation, EvaluationSet, Outcome
 from multistep_bench.runs.record import Curve, Record
@@ -37,6 +39,12 @@ def make_board(folder: Path) -> Path:
     shutil.copyfile(ROOT / "leaderboard" / "suites.toml", folder / "suites.toml")
     shutil.copyfile(ROOT / "leaderboard" / "README.md", folder / "README.md")
     return folder
+
+
+def forget_references() -> None:
+    """Has the references read and judged anew, where a test changes them."""
+    for kept in (references, reference_traces, reference_candidates):
+        kept.cache_clear()
 
 
 def reference(name: str, task: str = TASK, protocol: str = "quick") -> Entry:

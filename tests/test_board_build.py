@@ -19,11 +19,10 @@ from typer.testing import CliRunner
 from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard import reading
-from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.site import build as site
 from multistep_bench.leaderboard.site import drawing
 from multistep_bench.leaderboard.site.build import Built, build
-from multistep_bench.leaderboard.verify import reference_traces, verify
+from multistep_bench.leaderboard.verify import verify
 from multistep_bench.runs.record import Record
 from multistep_bench.runs.store import read_run
 from multistep_bench.scoring.run import score_run
@@ -148,11 +147,9 @@ def test_charts_have_no_more_points_than_pixels(board: Path) -> None:
 @pytest.fixture
 def no_references(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("multistep_bench.leaderboard.references.reference_runs", list)
-    references.cache_clear()
-    reference_traces.cache_clear()
+    entries.forget_references()
     yield
-    references.cache_clear()
-    reference_traces.cache_clear()
+    entries.forget_references()
 
 
 @pytest.mark.usefixtures("no_references")

@@ -16,7 +16,6 @@ from multistep_bench.cli import app
 from multistep_bench.errors import BenchError
 from multistep_bench.leaderboard.fresh import FIRST_SEED, fresh_test
 from multistep_bench.leaderboard.notes import ControlRun, FreshCell, Reproduction, RerunCell
-from multistep_bench.leaderboard.references import references
 from multistep_bench.leaderboard.rerun import start_of
 from multistep_bench.leaderboard.site import build as site
 from multistep_bench.leaderboard.site.build import Built, build
@@ -360,11 +359,11 @@ def test_nothing_is_wider_than_the_screen(page: Page, built: Built, width: int, 
 def test_a_reference_of_older_code_says_so_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "two_step_digits-v1/quick/vit_tau"
     monkeypatch.setattr("multistep_bench.leaderboard.references.older_code", lambda: frozenset({name}))
-    references.cache_clear()
+    entries.forget_references()
     try:
         built = build(entries.make_board(tmp_path / "board"))
     finally:
-        references.cache_clear()
+        entries.forget_references()
     readme = (tmp_path / "board" / "README.md").read_text(encoding="utf-8")
     assert "`vit_tau` (reference of older code)" in readme
     assert "`vit` (reference) " in readme

@@ -106,7 +106,7 @@ def unreadable(folder: Path, *problems: str) -> Verdict:
 
 def verify_entry(entry: Entry, name: str) -> Verdict:
     """Everything that is wrong with an entry by itself; `name` is what it should be called."""
-    subject = Subject(entry, name)
+    subject = Subject(entry, name, tuple(traces_of(entry)))
     problems = [problem for check in BEFORE_SCORING for problem in check(subject)]
     if not problems:
         try:
@@ -117,7 +117,7 @@ def verify_entry(entry: Entry, name: str) -> Verdict:
             problems += [problem for check in AFTER_SCORING for problem in check(subject)]
     shown = tuple(problems[:PROBLEMS_SHOWN])
     scored = None if problems else subject.score
-    return Verdict(name, shown, entry=entry, score=scored, traces=tuple(traces_of(entry)))
+    return Verdict(name, shown, entry=entry, score=scored, traces=subject.traces)
 
 
 def _others(folder: Path, board: Path) -> Iterator[Trace]:

@@ -62,9 +62,8 @@ class Trace:
 def shares_no_curve(subject: Subject) -> Iterator[str]:
     """No two cells share a stretch of 24 evaluations or the noise of their curves; nor do cells of two entries, or of
     an entry and a reference."""
-    traces = list(traces_of(subject.entry))
-    for first, second, how in copies(traces):
-        yield f"{traces[first].place} {how} {traces[second].place}"
+    for first, second, how in copies(subject.traces):
+        yield f"{subject.traces[first].place} {how} {subject.traces[second].place}"
 
 
 def traces_of(entry: Entry) -> Iterator[Trace]:

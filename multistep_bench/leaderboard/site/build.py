@@ -107,13 +107,19 @@ def build(board: Path) -> Built:
 
 def _candidates(board: Path) -> list[Candidate]:
     """What was found of every entry, references first; those that share a curve with another are refused, both."""
-    candidates = [candidate(verify_entry(entry, entry.name)) for entry in references()]
+    candidates = list(reference_candidates())
     taken = {each.verdict.name for each in candidates}
     for each in _assessed(list(entry_folders(board))):
         name = each.verdict.name
         candidates.append(each.refused("its name is a reference's") if name in taken else each)
     shared = _shared([each.verdict for each in candidates])
     return [each.refused(*shared.get(index, ())) for index, each in enumerate(candidates)]
+
+
+@lru_cache(maxsize=1)
+def reference_candidates() -> tuple[Candidate, ...]:
+    """What was found of every reference; they are those of the checkout, so once a process is enough."""
+    return tuple(candidate(verify_entry(entry, entry.name)) for entry in references())
 
 
 def _assessed(folders: Sequence[Path]) -> Iterator[Candidate]:
