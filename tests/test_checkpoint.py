@@ -28,7 +28,13 @@ FORK = multiprocessing.get_context("fork")  # children start at once, with every
 @pytest.fixture(scope="module")
 def spec() -> RunSpec:
     """A model with dropout, so that the noise stream has to be restored too."""
-    return plan(TASK, "user_models:linear", "smoke", {**SMALL, "model.dropout": 0.1, "protocol.budget": 16000})
+    return plan(TASK, "user_models:linear", "smoke", {**SMALL, "model.dropout": 0.1})
+
+
+@pytest.fixture(scope="module")
+def long(spec: RunSpec) -> RunSpec:
+    """One that lasts long enough to be killed at many moments."""
+    return plan(TASK, "user_models:linear", "smoke", {**spec.changes, "protocol.budget": 16000})
 
 
 def _train(spec: RunSpec, folder: Path) -> None:
@@ -36,12 +42,12 @@ def _train(spec: RunSpec, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_leave_no_trace_in_the_curves(spec: RunSpec, tmp_path: Path) -> None:
-    whole = launch(spec, tmp_path / "whole", workers=1)
+def test_twenty_kills_at_random_moments_leave_no_trace_in_the_curves(long: RunSpec, tmp_path: Path) -> None:
+    whole = launch(long, tmp_path / "whole", workers=1)
     delay = random.Random(0)
     kills = writing = 0
     while kills < 20:
-        child = FORK.Process(target=_train, args=(spec, tmp_path / "killed"))
+        child = FORK.Process(target=_train, args=(long, tmp_path / "killed"))
         child.start()
         time.sleep(delay.uniform(0.05, 0.6))
         if delay.random() < 0.5:  # aim at a checkpoint that is being written
@@ -53,7 +59,7 @@ def test_twenty_kills_at_random_moments_leave_no_trace_in_the_curves(spec: RunSp
         child.join()
         writing += bool(list((tmp_path / "killed").rglob(f"{TEMPORARY}*")))
         kills += 1
-    resumed = launch(spec, tmp_path / "killed", workers=1, checkpoint_seconds=0)
+    resumed = launch(long, tmp_path / "killed", workers=1, checkpoint_seconds=0)
     assert curves(resumed) == curves(whole)
     assert max(record.attempts for record in resumed.records) > 1
     assert writing, "no kill hit a checkpoint in the middle"

@@ -28,7 +28,7 @@ ENDED_WITHIN = 20  # seconds, until every process of a killed run is gone
 
 @pytest.fixture(scope="module")
 def spec() -> RunSpec:
-    changes = {**SMALL, "model.dropout": 0.1, "protocol.budget": 32_000, "protocol.learning_rates": [1e-3, 2e-3]}
+    changes = {**SMALL, "model.dropout": 0.1, "protocol.budget": 16_000, "protocol.learning_rates": [1e-3, 2e-3]}
     return plan(TASK, "user_models:linear", "smoke", changes)
 
 
