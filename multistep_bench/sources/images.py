@@ -94,7 +94,7 @@ def digits(data_root: Path | None = None, download: bool = True) -> ImageSource:
 def _digit_rows() -> np.ndarray:
     """[N, 65]: 64 pixels from 0 to 16 and the class of each of scikit-learn's digits.
 
-    They are read from its file, for to import it takes every worker process as long as hundreds of training steps.
+    Read from the package's file: to import the package takes every process as long as hundreds of training steps.
     """
     package = find_spec("sklearn")
     if package is not None and package.origin is not None:
